@@ -1,0 +1,59 @@
+# Every target first sets up what it needs: .venv holds everything, and nothing is installed outside of it.
+PYTHON ?= python3
+CONFIG ?= examples/home/edgeft.toml
+TESTARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.stamp-setup
+
+# `make -j train quantize` must still train before it quantizes.
+.NOTPARALLEL:
+.PHONY: help setup train quantize parity chat test check clean distclean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  CONFIG=FILE     the run (default: $(CONFIG))"
+	@echo "  PYTHON=PROGRAM  the Python that .venv is made with (default: $(PYTHON))"
+	@echo "  TESTARGS=ARGS   passed to pytest, such as TESTARGS='-k merge'"
+	@echo "  CMAKE_ARGS=ARGS how llama.cpp is compiled in the setup, such as CMAKE_ARGS=-DGGML_CUDA=on for a GPU"
+
+setup: $(READY) ## check this machine and install everything into .venv
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) scripts/check_machine.py
+	$(PYTHON) -m venv $(VENV)
+	@# The pinned torch comes first, so that nothing that needs a torch chooses another one.
+	$(BIN)/python -m pip install -c constraints.txt torch
+	@echo "Compiling llama.cpp once, about 3 minutes. pip keeps the result for the next time."
+	$(BIN)/python -m pip install -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+train: $(READY) ## fine-tune the model of CONFIG
+	$(BIN)/edgeft run train -c $(CONFIG)
+
+quantize: $(READY) ## make the small GGUF files and show how near they are to the trained model
+	$(BIN)/edgeft run quantize parity eval -c $(CONFIG)
+
+parity: $(READY) ## compare the GGUF files with the trained model
+	$(BIN)/edgeft run parity -c $(CONFIG)
+
+chat: $(READY) ## talk to the quantized model
+	$(BIN)/edgeft chat -c $(CONFIG)
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest -q $(TESTARGS)
+
+check: $(READY) ## run the linter, the formatter's check and the type checker
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean: ## remove runs and caches; keep .venv and models/base
+	rm -rf models/runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . \( -path ./$(VENV) -o -path ./.git \) -prune -o -type d \( -name __pycache__ -o -name '*.egg-info' \) \
+		-prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv too
+	rm -rf $(VENV)

@@ -1,0 +1,126 @@
+"""What stages hand to one another: typed paths. Opening one checks that it is what it claims to be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeft.errors import EdgeftError
+
+Message = dict[str, str]
+"""One turn of a conversation: `role` and `content`."""
+
+_PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A folder with `train.npz` and `evaluation.npz` (token ids, loss mask), `test.jsonl` and `tokens.json`."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Hugging Face model folder: config.json, safetensors (single or sharded), tokenizer."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Raises EdgeftError unless `path` is a folder with a config.json and safetensors weights."""
+        if not path.is_dir():
+            raise EdgeftError("no such model folder", where=str(path), remedy="give a checkpoint folder or a hub id")
+        if not (path / "config.json").is_file():
+            raise EdgeftError("this folder has no config.json", where=str(path), remedy="is it a model folder?")
+        if not any((path / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+            pickled = any((path / name).exists() for name in _PICKLED_WEIGHTS)
+            what = "the weights are pickles, which can run code" if pickled else "this folder has no weights"
+            raise EdgeftError(what, where=str(path), remedy="it needs model.safetensors, or shards with their index")
+        return cls(path)
+
+    def config(self) -> dict[str, Any]:
+        """Returns config.json."""
+        return _read_object(self.path / "config.json")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A peft adapter folder: adapter_config.json and adapter_model.safetensors."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> Adapter:
+        """Raises EdgeftError unless `path` is a folder with a peft configuration and safetensors weights."""
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            if not (path / name).is_file():
+                raise EdgeftError(f"this folder has no {name}", where=str(path), remedy="give a peft adapter folder")
+        return cls(path)
+
+    def config(self) -> dict[str, Any]:
+        """Returns adapter_config.json."""
+        return _read_object(self.path / "adapter_config.json")
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A complete GGUF file."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> GgufFile:
+        """Raises EdgeftError unless `path` is a file that starts with GGUF's magic number."""
+        if not path.is_file():
+            raise EdgeftError("no such file", where=str(path), remedy="give a .gguf file")
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise EdgeftError("this is not a GGUF file", where=str(path), remedy="make one: edgeft convert")
+        return cls(path)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+        return self.path.stat().st_size
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A parity reference: one .npz with everything the check on the device needs."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """A folder with `parity.json`: the verdict on one GGUF file and the figures behind it."""
+
+    path: Path
+
+    def content(self) -> dict[str, Any]:
+        """Returns parity.json."""
+        return _read_object(self.path / "parity.json")
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """A folder with `eval.json`: the metrics of one engine, and `answers.jsonl`."""
+
+    path: Path
+
+    def content(self) -> dict[str, Any]:
+        """Returns eval.json."""
+        return _read_object(self.path / "eval.json")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EdgeftError(f"cannot be read as JSON: {error}", where=str(path)) from error
+    if not isinstance(value, dict):
+        raise EdgeftError("expected a JSON object", where=str(path))
+    return value

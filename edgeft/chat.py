@@ -1,0 +1,86 @@
+"""GGUF file -> a conversation in the terminal, streamed, with history."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from edgeft.artifacts import Message
+from edgeft.llamacpp import Engine
+
+HELP = "/reset forgets the conversation, /quit (or Ctrl-D) leaves"
+
+
+class Terminal(Protocol):
+    """Where a conversation happens: `ask` for a line (EOFError at the end), `say` a piece of text without newline."""
+
+    def ask(self) -> str: ...
+
+    def say(self, text: str) -> None: ...
+
+
+def chat(engine: Engine, terminal: Terminal, max_new: int, system: str | None = None) -> None:
+    """Talks until /quit or the end of input. A conversation that no longer fits the context loses its oldest turns."""
+    start: list[Message] = [{"role": "system", "content": system}] if system else []
+    history = list(start)
+    for line in _lines(terminal.ask):
+        if line == "/quit":
+            return
+        if line == "/reset":
+            history = list(start)
+            terminal.say("(forgotten)\n")
+            continue
+        if line.startswith("/"):
+            terminal.say(f"({HELP})\n")
+            continue
+        history.append({"role": "user", "content": line})
+        ids, dropped = _fit(engine, history, len(start), max_new)
+        if not ids:
+            terminal.say(f"(this is longer than the context of {engine.n_ctx} tokens)\n")
+            history.pop()
+            continue
+        if dropped:
+            del history[len(start) : len(start) + dropped]
+            terminal.say(
+                f"(the context of {engine.n_ctx} tokens is full: the oldest {dropped} messages are forgotten)\n"
+            )
+        answer = ""
+        for text in stream_text(engine, ids, max_new):
+            terminal.say(text)
+            answer += text
+        terminal.say("\n")
+        history.append({"role": "assistant", "content": answer})
+
+
+def stream_text(engine: Engine, ids: list[int], max_new: int) -> Iterator[str]:
+    """Yields an answer as text, whole characters at a time: a token may hold part of one."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for token in engine.generate(ids, max_new):
+        if text := decoder.decode(engine.piece(token)):
+            yield text
+    if rest := decoder.decode(b"", final=True):
+        yield rest
+
+
+def _lines(ask: Callable[[], str]) -> Iterator[str]:
+    while True:
+        try:
+            line = ask().strip()
+        except EOFError:
+            return
+        if line:
+            yield line
+
+
+def _fit(engine: Engine, history: list[Message], start: int, max_new: int) -> tuple[list[int], int]:
+    """Returns the ids without the oldest exchanges, so that prompt and answer fit, and how many messages that drops.
+
+    No ids when the last message alone is too long.
+    """
+    room = engine.n_ctx - min(max_new, engine.n_ctx // 2)
+    for dropped in range(0, len(history) - start, 2):
+        ids = engine.encode_prompt(engine.render(history[:start] + history[start + dropped :]))
+        if len(ids) <= room:
+            return ids, dropped
+    return [], 0

@@ -1,0 +1,144 @@
+"""What the command line prints: progress while a person watches, plain lines in a pipe, tables at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from edgeft.chat import Terminal
+from edgeft.errors import EdgeftError
+from edgeft.files import human_size
+from edgeft.progress import Progress, silent
+
+_MAX_PROBLEMS = 25
+# Tables are cut at the width of a terminal; a pipe has none, and what reads it wants every word.
+_PIPE_WIDTH = 1000
+
+
+class Output:
+    """Standard output for results, standard error for progress and problems."""
+
+    def __init__(self) -> None:
+        self.out = Console(highlight=False)
+        if not self.out.is_terminal:
+            self.out.width = _PIPE_WIDTH
+        self.err = Console(stderr=True, highlight=False)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Progress]:
+        """Yields a callback that draws a bar with the time left on a terminal, and nothing in a pipe."""
+        if not self.err.is_terminal:
+            yield silent
+            return
+        columns = (TextColumn("  {task.description:<18}"), BarColumn(24), TimeElapsedColumn(), TimeRemainingColumn())
+        with RichProgress(*columns, TextColumn("{task.fields[status]}"), console=self.err, transient=True) as bars:
+            task = bars.add_task(escape(title), total=None, status="")
+
+            def report(done: float, total: float, status: str = "") -> None:
+                bars.update(task, completed=done, total=total, status=escape(status))
+
+            yield report
+
+    def line(self, text: str) -> None:
+        """Prints one line of plain text."""
+        self.out.print(text, markup=False, soft_wrap=True)
+
+    def problems(self, error: EdgeftError) -> None:
+        """Prints every problem of an error, the first of very many."""
+        for problem in error.problems[:_MAX_PROBLEMS]:
+            self.err.print(f"[bold red]error[/] {escape(str(problem))}", soft_wrap=True)
+        if len(error.problems) > _MAX_PROBLEMS:
+            self.err.print(f"... and {len(error.problems) - _MAX_PROBLEMS} more problems")
+
+    def states(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        """Prints artifacts: name, why it has to be made ("" when it is up to date), and what there is to know."""
+        table = _table(("artifact", "left"), ("state", "left"), ("", "left"))
+        for column, width in zip(table.columns, (max(len(row[0]) for row in rows), len("up to date")), strict=False):
+            column.min_width = width  # on a narrow terminal it is the details that are cut
+        for name, why, detail in rows:
+            table.add_row(name, f"[yellow]{escape(why)}[/]" if why else "[green]up to date[/]", escape(detail))
+        self.out.print(table)
+
+    def summary(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Prints the closing table of a run."""
+        numbers = ("exact match", "field F1", "size", "tokens/s", "mean KLD", "same top")
+        table = _table(("model", "left"), *((heading, "right") for heading in numbers), ("parity", "left"))
+        for row in rows:
+            table.add_row(
+                row["name"],
+                _percent(row["exact_match"]),
+                _percent(row["field_f1"]),
+                "" if row["size_bytes"] is None else human_size(row["size_bytes"]),
+                "" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}",
+                _kld(row["mean_kld"]),
+                _percent(row["top1"]),
+                _VERDICTS.get(row["verdict"], ""),
+            )
+        self.out.print()
+        self.out.print(table)
+        self.out.print(f"[dim]{_SUMMARY_NOTE}[/]", soft_wrap=True)
+
+    def verdicts(self, reports: Sequence[Mapping[str, Any]]) -> None:
+        """Prints parity reports, a row for each file."""
+        numbers = ("mean KLD", "p99 KLD", "same top", "perplexity ratio", "same answers")
+        table = _table(("file", "left"), ("type", "left"), *((name, "right") for name in numbers), ("parity", "left"))
+        for report in reports:
+            logits, greedy = report["logits"], report["greedy"]
+            table.add_row(
+                escape(report["file"]),
+                report["type"],
+                _kld(logits["mean_kld"]),
+                _kld(logits["p99_kld"]),
+                _percent(logits["top1"]),
+                f"{logits['ppl_ratio']:.4f}",
+                f"{greedy['same']} of {greedy['records']}",
+                _VERDICTS[report["verdict"]],
+            )
+        self.out.print(table)
+
+    def terminal(self) -> Terminal:
+        """Returns the terminal as a place for a conversation; without a person at it there is no prompt."""
+        return _ConsoleTerminal(self.out)
+
+
+class _ConsoleTerminal:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def ask(self) -> str:
+        return input("> ") if self._console.is_terminal and sys.stdin.isatty() else input()
+
+    def say(self, text: str) -> None:
+        self._console.out(text, end="", highlight=False)
+        self._console.file.flush()
+
+
+_SUMMARY_NOTE = (
+    "KLD and top token: files against the merged model; tuned against the model as trained, 4-bit base and all."
+)
+_VERDICTS = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]"}
+
+
+def _table(*columns: tuple[str, Literal["left", "right"]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify, no_wrap=True)
+    return table
+
+
+def _kld(nats: float | None) -> str:
+    if nats is None:
+        return ""
+    return f"{nats:.4f}" if nats >= 0.0005 else f"{nats:.0e}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"

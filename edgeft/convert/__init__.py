@@ -1,0 +1,121 @@
+"""Checkpoint to GGUF, as llama.cpp's own converter writes it, streaming and with every problem named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gguf import MODEL_ARCH_NAMES, GGUFWriter
+
+from edgeft.artifacts import Checkpoint, GgufFile
+from edgeft.config import ConvertConfig
+from edgeft.convert.families import plan_of
+from edgeft.convert.metadata import add_metadata
+from edgeft.convert.plan import Plan
+from edgeft.convert.tensors import F32, FILE_TYPES, MATRIX_TYPES, StoredType, encode, stored_type
+from edgeft.convert.tokenizer import add_tokenizer
+from edgeft.errors import EdgeftError, Problem
+from edgeft.files import replacing, require_free_disk
+from edgeft.progress import Progress, silent
+from edgeft.weights import CheckpointWeights, TensorSpec, Weights
+
+__all__ = ["convert", "require_convertible"]
+
+
+def convert(
+    weights: Weights, source: Checkpoint, config: ConvertConfig, out: Path, progress: Progress = silent
+) -> GgufFile:
+    """Writes one GGUF file at `out`; `source` gives everything that is no weight: config.json, tokenizer, template.
+
+    Holds one tensor at a time. Raises EdgeftError for an unsupported model, for tensors that do not fit config.json
+    (all at once, before any is read), and for weights that are not finite or overflow `config.dtype`; then nothing is
+    left at `out`.
+    """
+    prepared = _prepare(weights.specs, source, config)
+    writer = prepared.writer
+    size_bytes = sum(info.nbytes for infos in writer.tensors for info in infos.values())
+    require_free_disk(out.parent, size_bytes, "the GGUF file")
+    with replacing(out) as partial:
+        writer.write_header_to_file(partial)
+        try:
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            _write_tensors(prepared, weights, progress)
+        finally:
+            writer.close()
+    return GgufFile(out)
+
+
+def require_convertible(source: Checkpoint, config: ConvertConfig) -> None:
+    """Raises EdgeftError unless this checkpoint, or one fine-tuned from it, can be converted; reads no weight.
+
+    Everything but the weights is made as for a file, so what is wrong with architecture, shapes or tokenizer shows.
+    """
+    _prepare(CheckpointWeights(source).specs, source, config)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A file before its weights: what the writer holds, and for each tensor its name and type in the file."""
+
+    writer: GGUFWriter
+    plan: Plan
+    names: Mapping[str, str]
+    types: Mapping[str, StoredType]
+
+
+def _prepare(specs: Mapping[str, TensorSpec], source: Checkpoint, config: ConvertConfig) -> _Prepared:
+    config_json = source.config()
+    plan = plan_of(config_json, str(source.path / "config.json"))
+    names = plan.gguf_names(specs, str(source.path))
+    types = {
+        name: stored_type(gguf_name, specs[name].shape, MATRIX_TYPES[config.dtype]) for name, gguf_name in names.items()
+    }
+    writer = GGUFWriter(None, MODEL_ARCH_NAMES[plan.arch])
+    _add_tensor_infos(writer, plan, names, types, specs)
+    add_metadata(writer, source.path, config.name, FILE_TYPES[config.dtype])
+    for key, value in plan.keys.items():
+        writer.add_key_value(key, value.value, value.type)
+    add_tokenizer(writer, source.path, config_json, plan.vocab_size)
+    return _Prepared(writer, plan, names, types)
+
+
+def _add_tensor_infos(
+    writer: GGUFWriter,
+    plan: Plan,
+    names: Mapping[str, str],
+    types: Mapping[str, StoredType],
+    specs: Mapping[str, TensorSpec],
+) -> None:
+    for gguf_name, tensor in plan.generated.items():
+        writer.add_tensor_info(gguf_name, tuple(tensor.shape), np.dtype(F32.numpy), tensor.nbytes, F32.ggml)
+    for name, gguf_name in names.items():
+        shape, stored = specs[name].shape, types[name]
+        size_bytes = TensorSpec(shape, stored.torch).size_bytes
+        writer.add_tensor_info(gguf_name, shape, np.dtype(stored.numpy), size_bytes, stored.ggml)
+
+
+def _write_tensors(prepared: _Prepared, weights: Weights, progress: Progress) -> None:
+    writer, plan, names, types = prepared.writer, prepared.plan, prepared.names, prepared.types
+    for gguf_name, tensor in plan.generated.items():
+        writer.write_tensor_data(encode(tensor, F32, gguf_name))
+    total_bytes = sum(weights.specs[name].size_bytes for name in names)
+    done_bytes = 0
+    problems: list[Problem] = []
+    for name in names:
+        progress(done_bytes, total_bytes, name)
+        tensor = weights.read(name)
+        transform = plan.transforms.get(name)
+        try:
+            content = encode(tensor if transform is None else transform(tensor), types[name], name)
+        except EdgeftError as error:
+            problems += error.problems
+        # After a problem the file is lost: read on only to name all the bad tensors.
+        if not problems:
+            writer.write_tensor_data(content)
+        done_bytes += weights.specs[name].size_bytes
+    if problems:
+        raise EdgeftError(problems)
+    progress(done_bytes, total_bytes, "done")

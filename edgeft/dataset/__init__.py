@@ -1,0 +1,1 @@
+"""Files -> records -> messages -> token ids and loss mask."""

@@ -1,0 +1,34 @@
+"""Answers from a GGUF file, one record at a time, as the device gives them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeft.artifacts import EvalReport, GgufFile
+from edgeft.config import EvalConfig
+from edgeft.dataset.records import Record
+from edgeft.evaluate.report import Answer, write_eval_report
+from edgeft.llamacpp import Engine
+from edgeft.progress import Progress, silent
+
+
+def evaluate_gguf(
+    gguf: GgufFile, records: Sequence[Record], n_ctx: int, config: EvalConfig, out: Path, progress: Progress = silent
+) -> EvalReport:
+    """Answers every record greedily with llama.cpp and writes the report."""
+    answers: list[Answer] = []
+    with Engine(gguf, n_ctx) as engine:
+        started = time.perf_counter()
+        for done, record in enumerate(records, start=1):
+            answers.append(answer(engine, record, config.max_new_tokens))
+            progress(done, len(records))
+        seconds = time.perf_counter() - started
+    return write_eval_report(records, answers, sum(a.n_tokens for a in answers) / seconds, out)
+
+
+def answer(engine: Engine, record: Record, max_new: int) -> Answer:
+    """Answers one record greedily."""
+    ids = list(engine.generate(engine.encode_prompt(engine.render(record.prompt)), max_new))
+    return Answer(engine.decode(ids), len(ids), bool(ids) and engine.ends(ids[-1]))

@@ -1,0 +1,45 @@
+"""Answers from a torch model, in batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeft import hf
+from edgeft.artifacts import EvalReport
+from edgeft.config import EvalConfig
+from edgeft.dataset.records import Record
+from edgeft.evaluate.report import Answer, write_eval_report
+from edgeft.progress import Progress, silent
+
+_TIMED_RECORDS = 4
+
+
+def evaluate_model(
+    model: hf.PreTrainedModel,
+    tokenizer: hf.Tokenizer,
+    end_ids: Sequence[int],
+    records: Sequence[Record],
+    config: EvalConfig,
+    out: Path,
+    progress: Progress = silent,
+) -> EvalReport:
+    """Answers every record greedily and writes the report; speed is measured on a few records one at a time."""
+    prompts = [hf.encode(tokenizer, hf.render(tokenizer, record.prompt, True)) for record in records]
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # less padding in a batch
+    answers: dict[int, Answer] = {}
+    for start in range(0, len(records), config.batch_size):
+        batch = by_length[start : start + config.batch_size]
+        continued = hf.generate(model, tokenizer, [prompts[i] for i in batch], end_ids, config.max_new_tokens)
+        for index, ids in zip(batch, continued, strict=True):
+            answers[index] = Answer(_text(tokenizer, ids), len(ids), bool(ids) and ids[-1] in end_ids)
+        progress(len(answers), len(records))
+    started = time.perf_counter()
+    timed = [hf.generate(model, tokenizer, [p], end_ids, config.max_new_tokens)[0] for p in prompts[:_TIMED_RECORDS]]
+    rate = sum(len(ids) for ids in timed) / (time.perf_counter() - started)
+    return write_eval_report(records, [answers[i] for i in range(len(records))], rate, out)
+
+
+def _text(tokenizer: hf.Tokenizer, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))

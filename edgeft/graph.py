@@ -1,0 +1,277 @@
+"""Every artifact that a configuration asks for: what it is made from, by which stage, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.artifacts import Adapter, Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens
+from edgeft.config import Config
+from edgeft.dataset.records import Record, read_records
+from edgeft.errors import EdgeftError, Problem
+from edgeft.progress import Progress
+from edgeft.rundir import RunDir
+
+if TYPE_CHECKING:
+    from edgeft.hf import PreTrainedModel
+
+STAGES = ("tokens", "train", "merge", "convert", "quantize", "reference", "parity", "eval")
+"""Stage names in the order in which they run."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One artifact: its name in the run directory, its stage, the artifacts it needs, and how it is made.
+
+    `config` and the content of `sources` (files and folders outside the run) and `needs` decide whether it is stale.
+    """
+
+    name: str
+    stage: str
+    make: Callable[[Path, Progress], object]
+    needs: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    resumable: bool = False
+
+
+class Graph:
+    """The artifacts of one run. Heavy libraries are imported by the stage that needs them, when it runs."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.run = RunDir(config.path(config.run.directory))
+        self._checkpoint: Checkpoint | None = None
+
+    # Where artifacts are
+
+    @property
+    def base(self) -> Checkpoint:
+        """The base model; a hub id is downloaded once."""
+        if self._checkpoint is None:
+            if self.base_is_folder:
+                self._checkpoint = Checkpoint.open(Path(self.config.base))
+            else:
+                from edgeft import hf
+
+                self._checkpoint = hf.resolve_checkpoint(self.config.base)
+        return self._checkpoint
+
+    @property
+    def base_is_folder(self) -> bool:
+        """Whether the base is a local folder, existing or not, rather than a hub id."""
+        return Path(self.config.base).is_absolute()
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokenized records."""
+        return Tokens(self.run.path("tokens"))
+
+    @property
+    def adapter(self) -> Adapter:
+        """The trained adapter."""
+        return Adapter(self.run.path("adapter"))
+
+    @property
+    def merged(self) -> Checkpoint:
+        """The merged checkpoint."""
+        return Checkpoint(self.run.path("merged"))
+
+    @property
+    def reference(self) -> Reference:
+        """The parity reference."""
+        return Reference(self.run.path("reference") / "reference.npz")
+
+    @property
+    def unquantized(self) -> str:
+        """The type of the file that conversion writes."""
+        return self.config.convert.dtype.upper()
+
+    @property
+    def file_types(self) -> list[str]:
+        """The types of all GGUF files of this run, the unquantized one first."""
+        return [
+            self.unquantized,
+            *dict.fromkeys(name for name in self.config.quantize.types if name != self.unquantized),
+        ]
+
+    def gguf(self, type_name: str) -> GgufFile:
+        """The file of a type."""
+        return GgufFile(self.run.path(self._gguf_node(type_name)) / f"{self.run.root.name}-{type_name}.gguf")
+
+    def parity_report(self, type_name: str) -> ParityReport:
+        """The parity report on the file of a type."""
+        return ParityReport(self.run.path(f"parity/{type_name}"))
+
+    def eval_report(self, engine: str) -> EvalReport:
+        """The evaluation of "base", "tuned", or the file of a type."""
+        return EvalReport(self.run.path(f"eval/{engine}"))
+
+    def _gguf_node(self, type_name: str) -> str:
+        return "gguf" if type_name == self.unquantized else f"quantized/{type_name}"
+
+    def _tests(self, most: int = 0) -> list[Record]:
+        records = read_records(self.tokens.path / "test.jsonl")
+        return records[:most] if most else records
+
+    @property
+    def _n_ctx(self) -> int:
+        return self.config.dataset.max_tokens + max(self.config.eval.max_new_tokens, self.config.parity.max_new_tokens)
+
+    # What they are made from
+
+    def nodes(self) -> Iterator[Node]:
+        """Yields every artifact, after those it needs."""
+        config = self.config
+        base = {"base": Path(config.base)} if self.base_is_folder else {}
+        named = {} if self.base_is_folder else {"base": config.base}
+        files = {"train": config.path(config.dataset.train)}
+        if config.dataset.test is not None:
+            files["test"] = config.path(config.dataset.test)
+        dataset = config.dataset.model_dump(exclude={"train", "test"}) | named
+        yield Node("tokens", "tokens", self._make_tokens, (), dataset, {**files, **base})
+        training = config.train.model_dump(mode="json") | named
+        yield Node("adapter", "train", self._make_adapter, ("tokens",), training, base, resumable=True)
+        yield Node("merged", "merge", self._make_merged, ("adapter",), named, base)
+        yield Node("gguf", "convert", self._make_gguf, ("merged",), config.convert.model_dump())
+        for name in self.file_types[1:]:
+            yield Node(f"quantized/{name}", "quantize", self._quantizer(name), ("gguf",), {"type": name})
+        yield from self._checks(base, named)
+
+    def _checks(self, base: dict[str, Path], named: dict[str, str]) -> Iterator[Node]:
+        parity, evaluation = self.config.parity, self.config.eval
+        recorded = parity.model_dump(include={"records", "positions", "max_new_tokens"}) | named
+        yield Node("reference", "reference", self._make_reference, ("tokens", "adapter", "merged"), recorded, base)
+        limits = parity.model_dump(mode="json", include={"conversion", "quantization", "thresholds"})
+        for name in self.file_types:
+            yield Node(f"parity/{name}", "parity", self._checker(name), ("reference", self._gguf_node(name)), limits)
+        asked = evaluation.model_dump(include={"records", "max_new_tokens"})
+        yield Node("eval/base", "eval", self._make_eval_base, ("tokens",), asked | named, base)
+        yield Node("eval/tuned", "eval", self._make_eval_tuned, ("tokens", "adapter"), asked | named, base)
+        for name in self.file_types:
+            yield Node(f"eval/{name}", "eval", self._evaluator(name), ("tokens", self._gguf_node(name)), asked)
+
+    # How they are made
+
+    def _make_tokens(self, out: Path, progress: Progress) -> None:
+        from edgeft import hf
+        from edgeft.dataset.tokens import TokenizerView, build_tokens
+
+        hf.quiet()
+        tokenizer = hf.load_tokenizer(self.base.path)
+        view = TokenizerView(
+            render=lambda messages, prompt: hf.render(tokenizer, messages, prompt),
+            encode=lambda text: hf.encode(tokenizer, text),
+            end_ids=hf.end_token_ids(tokenizer, self.base.path),
+        )
+        dataset = self.config.dataset
+        test = None if dataset.test is None else self.config.path(dataset.test)
+        build_tokens(self.config.path(dataset.train), test, view, dataset, out, progress)
+
+    def _make_adapter(self, out: Path, progress: Progress) -> None:
+        from edgeft.train import train
+
+        train(self.tokens, self.base, self.config.train, out, progress)
+
+    def _make_merged(self, out: Path, progress: Progress) -> None:
+        from edgeft.merge import merge
+
+        merge(self.base, Adapter.open(self.adapter.path), out, progress)
+
+    def _make_gguf(self, out: Path, progress: Progress) -> None:
+        from edgeft.convert import convert
+        from edgeft.weights import CheckpointWeights
+
+        merged = Checkpoint.open(self.merged.path)
+        name = self.gguf(self.unquantized).path.name
+        config = self.config.convert
+        config = config.model_copy(update={"name": config.name or self.run.root.name})
+        convert(CheckpointWeights(merged), merged, config, out / name, progress)
+
+    def _quantizer(self, type_name: str) -> Callable[[Path, Progress], object]:
+        def make(out: Path, progress: Progress) -> None:
+            from edgeft.quantize import quantize
+
+            source = GgufFile.open(self.gguf(self.unquantized).path)
+            quantize(source, type_name, out / self.gguf(type_name).path.name, self.config.quantize.threads, progress)
+
+        return make
+
+    def _make_reference(self, out: Path, progress: Progress) -> None:
+        from edgeft import hf
+        from edgeft.parity.record import record_reference
+
+        parity = self.config.parity
+        device = hf.pick_device(self.config.train.device)
+        live = (self.base, Adapter.open(self.adapter.path))
+        merged = Checkpoint.open(self.merged.path)
+        path = out / self.reference.path.name
+        record_reference(merged, live, self._tests(parity.records), parity, device, path, progress)
+
+    def _checker(self, type_name: str) -> Callable[[Path, Progress], object]:
+        def make(out: Path, progress: Progress) -> None:
+            from edgeft.parity.check import check_parity
+
+            check_parity(self.reference, GgufFile.open(self.gguf(type_name).path), self.config.parity, out, progress)
+
+        return make
+
+    def _make_eval_base(self, out: Path, progress: Progress) -> None:
+        from edgeft import hf
+
+        device = hf.pick_device(self.config.train.device)
+        self._evaluate_torch(hf.load_model(self.base, device, hf.compute_dtype(device)), out, progress)
+
+    def _make_eval_tuned(self, out: Path, progress: Progress) -> None:
+        from edgeft import hf
+
+        device = hf.pick_device(self.config.train.device)
+        self._evaluate_torch(hf.load_adapted(self.base, Adapter.open(self.adapter.path), device), out, progress)
+
+    def _evaluate_torch(self, model: PreTrainedModel, out: Path, progress: Progress) -> None:
+        from edgeft import hf
+        from edgeft.evaluate.on_torch import evaluate_model
+
+        hf.quiet()
+        tokenizer = hf.load_tokenizer(self.base.path)
+        end_ids = hf.end_token_ids(tokenizer, self.base.path)
+        config = self.config.eval
+        evaluate_model(model, tokenizer, end_ids, self._tests(config.records), config, out, progress)
+
+    def _evaluator(self, type_name: str) -> Callable[[Path, Progress], object]:
+        def make(out: Path, progress: Progress) -> None:
+            from edgeft.evaluate.on_edge import evaluate_gguf
+
+            config = self.config.eval
+            gguf = GgufFile.open(self.gguf(type_name).path)
+            evaluate_gguf(gguf, self._tests(config.records), self._n_ctx, config, out, progress)
+
+        return make
+
+    # What would otherwise fail late
+
+    def require_sources(self) -> None:
+        """Raises EdgeftError, with every problem, unless the base model and the files of records are there."""
+        problems = []
+        dataset = self.config.dataset
+        for key, name in (("train", dataset.train), ("test", dataset.test)):
+            if name is not None and not self.config.path(name).is_file():
+                where = f"dataset.{key}: {self.config.path(name)}"
+                problems.append(Problem("no such file", where, "name a JSONL file of chat records"))
+        if self.base_is_folder:
+            try:
+                Checkpoint.open(Path(self.config.base))
+            except EdgeftError as error:
+                problems += error.problems
+        if problems:
+            raise EdgeftError(problems)
+
+    def require_trainable(self) -> None:
+        """Raises EdgeftError unless the architecture can be converted and the device asked for is there."""
+        from edgeft import hf
+        from edgeft.convert import require_convertible
+
+        hf.pick_device(self.config.train.device)
+        require_convertible(self.base, self.config.convert)

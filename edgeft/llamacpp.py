@@ -1,0 +1,293 @@
+"""Everything edgeft needs of llama.cpp, through llama-cpp-python's C bindings: the one file that imports llama_cpp."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, cast
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from edgeft.artifacts import GgufFile, Message
+from edgeft.errors import EdgeftError
+from edgeft.quant_types import FTYPE, UNQUANTIZED
+from edgeft.template import render_template
+
+# ggml_log_level (ggml.h). llama_cpp's own logger uses other numbers, so edgeft installs its own callback.
+_LEVEL_WARN: Final = 3
+_LEVEL_ERROR: Final = 4
+_LEVEL_CONT: Final = 5
+_N_BATCH: Final = 512
+_SPECIAL_TOKEN_KEYS: Final = {
+    "bos_token": "tokenizer.ggml.bos_token_id",
+    "eos_token": "tokenizer.ggml.eos_token_id",
+    "unk_token": "tokenizer.ggml.unknown_token_id",
+    "pad_token": "tokenizer.ggml.padding_token_id",
+}
+
+
+class _Log:
+    """Collects llama.cpp's log: warnings and errors are kept, `on_line` sees every line."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.on_line: Any = None
+        self._line = ""
+        self._level = 0
+        self.callback = llama_cpp.llama_log_callback(self._receive)
+
+    def _receive(self, level: int, text: bytes, _user: object) -> None:
+        if level != _LEVEL_CONT:
+            self._level = level
+        self._line += text.decode("utf-8", errors="replace")
+        while "\n" in self._line:
+            line, _, self._line = self._line.partition("\n")
+            if self._level >= _LEVEL_ERROR:
+                self.errors.append(line.strip())
+            if self.on_line is not None:
+                self.on_line(line)
+
+
+_LOG: Final = _Log()
+
+
+def _start() -> None:
+    """Initialises llama.cpp, once, with its log caught: by default it writes hundreds of lines to stderr."""
+    llama_cpp.llama_log_set(_LOG.callback, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+    _LOG.errors.clear()
+
+
+class Engine:
+    """A GGUF model ready to run: tokenizer, chat template, logits and greedy generation.
+
+    A context manager: llama.cpp's memory is freed on exit, which must happen before the interpreter ends. Weights are
+    memory-mapped. KV is F16 as llama.cpp's users run it; with `exact_kv` a file of unquantized type gets F32, so that
+    nothing but the conversion can differ from float32. Flash attention is off.
+    """
+
+    def __init__(
+        self, gguf: GgufFile, n_ctx: int, *, exact_kv: bool = False, gpu_layers: int = 0, threads: int = 0
+    ) -> None:
+        _start()
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = gpu_layers
+        self._model = llama_cpp.llama_model_load_from_file(str(gguf.path).encode(), parameters)
+        if not self._model:
+            reason = _LOG.errors[-1] if _LOG.errors else "no reason given"
+            raise EdgeftError(f"llama.cpp cannot load this file: {reason}", where=str(gguf.path))
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self.metadata = _read_metadata(self._model)
+        self.n_ctx = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
+        self._context = self._new_context(exact_kv and self.file_type in UNQUANTIZED, threads)
+        self._held: list[int] = []
+
+    def _new_context(self, exact: bool, threads: int) -> Any:
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = self.n_ctx
+        parameters.n_batch = parameters.n_ubatch = min(_N_BATCH, self.n_ctx)
+        parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.type_k = parameters.type_v = llama_cpp.GGML_TYPE_F32 if exact else llama_cpp.GGML_TYPE_F16
+        # llama.cpp takes 4 threads by default, and 4 that spin on 2 cores generate 11 times slower than 2.
+        parameters.n_threads = parameters.n_threads_batch = threads or _available_cores()
+        context = llama_cpp.llama_init_from_model(self._model, parameters)
+        if not context:
+            llama_cpp.llama_model_free(self._model)
+            raise EdgeftError(f"llama.cpp cannot make a context of {self.n_ctx} tokens", remedy="ask for fewer tokens")
+        return context
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        llama_cpp.llama_free(self._context)
+        llama_cpp.llama_model_free(self._model)
+
+    @property
+    def file_type(self) -> str:
+        """The name of `general.file_type`; "mixed" for one that llama.cpp has no name for."""
+        names = {str(number): name for name, number in FTYPE.items()}
+        return names.get(self.metadata.get("general.file_type", ""), "mixed")
+
+    # The tokenizer
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Returns the ids of a text as it stands, nothing added; `special` recognises special tokens in it."""
+        encoded = text.encode()
+        capacity = len(encoded) + 16
+        buffer = (llama_cpp.llama_token * capacity)()
+        count = llama_cpp.llama_tokenize(self._vocab, encoded, len(encoded), buffer, capacity, False, special)
+        return list(buffer[:count])
+
+    def encode_prompt(self, rendered: str) -> list[int]:
+        """Returns the ids of a rendered conversation, with exactly one BOS where the file asks for one."""
+        ids = self.encode(rendered)
+        bos = llama_cpp.llama_vocab_bos(self._vocab)
+        if llama_cpp.llama_vocab_get_add_bos(self._vocab) and ids[:1] != [bos]:
+            ids = [bos, *ids]
+        return ids
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """Returns the bytes of one token; those of a special token only when `special`."""
+        buffer = ctypes.create_string_buffer(64)
+        count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        if count < 0:
+            buffer = ctypes.create_string_buffer(-count)
+            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[:count]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of ids, special tokens left out."""
+        return b"".join(self.piece(token) for token in ids).decode("utf-8", errors="replace")
+
+    def ends(self, token: int) -> bool:
+        """Returns whether llama.cpp stops generating at this token."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+
+    def is_control(self, token: int) -> bool:
+        """Returns whether the file marks this token as CONTROL, so that it is never shown as text."""
+        return bool(llama_cpp.llama_vocab_get_attr(self._vocab, token) & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL)
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the file asks for a BOS before a text."""
+        return bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
+
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+        """Renders a conversation with the file's own chat template; raises EdgeftError when it has none."""
+        template = self.metadata.get("tokenizer.chat_template")
+        if not template:
+            raise EdgeftError("the GGUF file has no chat template", remedy="convert it from a chat model")
+        return render_template(
+            template,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            special_tokens=dict(self._special_tokens()),
+        )
+
+    def _special_tokens(self) -> Iterator[tuple[str, str]]:
+        for name, key in _SPECIAL_TOKEN_KEYS.items():
+            if key in self.metadata:
+                token = int(self.metadata[key])
+                yield name, self.piece(token, special=True).decode("utf-8", errors="replace")
+
+    # The model
+
+    def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Returns the logits of every position of one sequence, (n_tokens, n_vocab)."""
+        self._require_room(len(ids))
+        self._forget(0)
+        rows = np.empty((len(ids), self.n_vocab), dtype=np.float32)
+        for start in range(0, len(ids), _N_BATCH):
+            chunk = list(ids[start : start + _N_BATCH])
+            self._decode(chunk, every_logit=True)
+            for i in range(len(chunk)):
+                rows[start + i] = self._logits_at(i)
+        return rows
+
+    def generate(self, ids: Sequence[int], max_new: int) -> Iterator[int]:
+        """Continues a prompt greedily and yields the new tokens, the end token included.
+
+        What the context already holds of the prompt is kept, so a conversation costs only its new turns. Raises
+        EdgeftError for a prompt that leaves no room for an answer.
+        """
+        self._require_room(len(ids) + 1)
+        common = next((i for i, (a, b) in enumerate(zip(self._held, ids, strict=False)) if a != b), None)
+        kept = min(len(self._held), len(ids) - 1) if common is None else min(common, len(ids) - 1)
+        self._forget(kept)
+        pending = list(ids[kept:])
+        for _ in range(min(max_new, self.n_ctx - len(ids))):
+            for start in range(0, len(pending), _N_BATCH):
+                self._decode(pending[start : start + _N_BATCH], every_logit=False)
+            token = int(np.argmax(self._logits_at(-1)))
+            yield token
+            if self.ends(token):
+                return
+            pending = [token]
+
+    def _logits_at(self, index: int) -> npt.NDArray[np.float32]:
+        pointer = llama_cpp.llama_get_logits_ith(self._context, index)
+        return cast("npt.NDArray[np.float32]", np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)))
+
+    def _require_room(self, n_tokens: int) -> None:
+        # llama.cpp ends the process on an assertion when a batch is larger than the context.
+        if n_tokens > self.n_ctx:
+            raise EdgeftError(f"{n_tokens} tokens do not fit a context of {self.n_ctx}", remedy="ask for a larger one")
+
+    def _forget(self, kept: int) -> None:
+        """Removes everything after the first `kept` tokens from the KV cache."""
+        llama_cpp.llama_memory_seq_rm(llama_cpp.llama_get_memory(self._context), 0, kept, -1)
+        del self._held[kept:]
+
+    def _decode(self, ids: Sequence[int], *, every_logit: bool) -> None:
+        batch = llama_cpp.llama_batch_init(len(ids), 0, 1)
+        try:
+            batch.n_tokens = len(ids)
+            for i, token in enumerate(ids):
+                batch.token[i] = token
+                batch.pos[i] = len(self._held) + i
+                batch.n_seq_id[i] = 1
+                batch.seq_id[i][0] = 0
+                batch.logits[i] = every_logit or i == len(ids) - 1
+            status = llama_cpp.llama_decode(self._context, batch)
+        finally:
+            llama_cpp.llama_batch_free(batch)
+        if status != 0:
+            raise EdgeftError(f"llama.cpp cannot decode (status {status}): the context holds {self.n_ctx} tokens")
+        self._held += ids
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_metadata(model: Any) -> dict[str, str]:
+    metadata: dict[str, str] = {}
+    for index in range(llama_cpp.llama_model_meta_count(model)):
+        key, value = (_read_string(reader, model, index) for reader in _META_READERS)
+        metadata[key] = value
+    return metadata
+
+
+_META_READERS: Final = (llama_cpp.llama_model_meta_key_by_index, llama_cpp.llama_model_meta_val_str_by_index)
+
+
+def _read_string(reader: Any, model: Any, index: int) -> str:
+    buffer = ctypes.create_string_buffer(256)
+    needed = reader(model, index, buffer, len(buffer))
+    if needed >= len(buffer):
+        buffer = ctypes.create_string_buffer(needed + 1)
+        reader(model, index, buffer, len(buffer))
+    return buffer.value.decode("utf-8", errors="replace")
+
+
+def quantize_here(source: Path, target: Path, ftype: int, threads: int) -> None:
+    """Runs `llama_model_quantize` in this process, printing one JSON object for each tensor as it is reached.
+
+    Call it in a subprocess: a failed assertion in llama.cpp ends the process, and there is no way to cancel.
+    """
+    _start()
+    _LOG.on_line = lambda line: print(json.dumps({"log": line}), flush=True)  # noqa: T201 (the parent reads this)
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = ftype
+    parameters.nthread = threads
+    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
+    if status != 0:
+        reason = _LOG.errors[-1] if _LOG.errors else f"status {status}"
+        print(json.dumps({"error": reason}), flush=True)  # noqa: T201 (the parent reads this)
+        raise SystemExit(1)
+
+
+def build_description() -> str:
+    """Returns the version of llama-cpp-python and the processor features that its llama.cpp was built for."""
+    features = llama_cpp.llama_print_system_info().decode()
+    return f"llama-cpp-python {llama_cpp.__version__} ({features.strip(' |')})"

@@ -1,0 +1,98 @@
+"""Base + adapter -> checkpoint, one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from edgeft.artifacts import Adapter, Checkpoint
+from edgeft.files import flush, list_files, require_free_disk, write_json
+from edgeft.progress import Progress, silent
+from edgeft.weights import CheckpointWeights, MergedWeights, TensorSpec, Weights
+
+SHARD_BYTES = 5_000_000_000
+"""Largest shard, as transformers writes them; a tensor is never split."""
+
+_SAFETENSORS_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_KEPT_SUFFIXES = {".json", ".jinja", ".model", ".txt"}
+
+
+def merge(base: Checkpoint, adapter: Adapter, out: Path, progress: Progress = silent) -> Checkpoint:
+    """Folds an adapter into its base and writes the folder `out`, loadable by transformers, vLLM and llama.cpp.
+
+    Each tensor is merged in float32 and rounded once to the base's dtype. Configuration, generation configuration,
+    tokenizer files (tokenizer.model too) and chat template are the base's own bytes. Peak memory is a few times the
+    largest tensor. Raises EdgeftError, before anything is written, when the adapter does not fit the base.
+    """
+    weights = MergedWeights(CheckpointWeights(base), adapter)
+    size_bytes = sum(spec.size_bytes for spec in weights.specs.values())
+    require_free_disk(out, size_bytes, "the merged checkpoint")
+    out.mkdir(parents=True, exist_ok=True)
+    for path in list_files(base.path):
+        is_index = path.name.endswith(".safetensors.index.json")
+        if path.parent == base.path and path.suffix in _KEPT_SUFFIXES and not is_index:
+            shutil.copyfile(path, out / path.name)
+    write_weights(weights, out, progress)
+    return Checkpoint.open(out)
+
+
+def write_weights(weights: Weights, folder: Path, progress: Progress = silent, shard_bytes: int = SHARD_BYTES) -> None:
+    """Writes model.safetensors, or shards of at most `shard_bytes` with their index, reading one tensor at a time."""
+    shards = _assign_shards(weights.specs, shard_bytes)
+    total_bytes = sum(spec.size_bytes for spec in weights.specs.values())
+    done_bytes = 0
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards, start=1):
+        file_name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        with (folder / file_name).open("wb") as file:
+            _write_header(file, {name: weights.specs[name] for name in names})
+            for name in names:
+                file.write(tensor_bytes(weights.read(name)))
+                done_bytes += weights.specs[name].size_bytes
+                progress(done_bytes, total_bytes, name)
+        flush(folder / file_name)
+        weight_map |= dict.fromkeys(names, file_name)
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
+        write_json(folder / "model.safetensors.index.json", index)
+
+
+def tensor_bytes(tensor: torch.Tensor) -> bytes:
+    """Returns a CPU tensor's values as little-endian bytes, row-major."""
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def _assign_shards(specs: Mapping[str, TensorSpec], shard_bytes: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, spec in specs.items():
+        if shards[-1] and filled + spec.size_bytes > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += spec.size_bytes
+    return shards
+
+
+def _write_header(file: BinaryIO, specs: Mapping[str, TensorSpec]) -> None:
+    """Writes the safetensors header (huggingface/safetensors, format): length as u64, then JSON, padded to 8 bytes."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    for name, start, end in _offsets(specs):
+        spec = specs[name]
+        dtype = _SAFETENSORS_DTYPES[spec.dtype]
+        header[name] = {"dtype": dtype, "shape": list(spec.shape), "data_offsets": [start, end]}
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    file.write(len(encoded).to_bytes(8, "little") + encoded)
+
+
+def _offsets(specs: Mapping[str, TensorSpec]) -> Iterator[tuple[str, int, int]]:
+    position = 0
+    for name, spec in specs.items():
+        yield name, position, position + spec.size_bytes
+        position += spec.size_bytes

@@ -1,0 +1,15 @@
+"""The one small callback through which a stage tells how far it is. Stages print nothing themselves."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called with the work `done` out of `total` (any unit, the same for one stage) and a short status line."""
+
+    def __call__(self, done: float, total: float, status: str = "") -> None: ...
+
+
+def silent(done: float, total: float, status: str = "") -> None:
+    """A `Progress` for callers that show none."""

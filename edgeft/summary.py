@@ -1,0 +1,116 @@
+"""The closing table of a run: what each model and file scores, weighs and costs, from the reports that exist."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgeft.artifacts import EvalReport
+from edgeft.files import human_size, list_files, write_json
+from edgeft.graph import Graph
+
+
+def summarize(graph: Graph) -> list[dict[str, Any]]:
+    """Returns a row for the base, the tuned model and each file.
+
+    A figure that has not been measured is None. `mean_kld` and `top1` of a file are against the merged model in
+    float32; those of the tuned model say how far merging is from the 4-bit model that was trained.
+    """
+    rows = [
+        _row("base", "base", _scores(graph.eval_report("base")), _weights_bytes(graph)),
+        _row("tuned", "tuned", _scores(graph.eval_report("tuned")), _adapter_bytes(graph)) | _merge_figures(graph),
+    ]
+    for name in graph.file_types:
+        path = graph.gguf(name).path
+        size_bytes = path.stat().st_size if path.exists() else None
+        row = _row(name, "gguf", _scores(graph.eval_report(name)), size_bytes)
+        if (graph.parity_report(name).path / "parity.json").exists():
+            content = graph.parity_report(name).content()
+            figures = content["logits"]
+            row |= {"mean_kld": figures["mean_kld"], "top1": figures["top1"], "verdict": content["verdict"]}
+        rows.append(row)
+    return rows
+
+
+def write_summary(graph: Graph) -> Path:
+    """Writes the rows to summary.json in the run, and returns its path."""
+    path = graph.run.root / "summary.json"
+    write_json(path, summarize(graph))
+    return path
+
+
+def _row(name: str, kind: str, scores: dict[str, Any], size_bytes: int | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": kind,
+        "exact_match": scores.get("exact_match"),
+        "field_f1": scores.get("field_f1"),
+        "size_bytes": size_bytes,
+        "tokens_per_second": scores.get("tokens_per_second"),
+        "mean_kld": None,
+        "top1": None,
+        "verdict": None,
+    }
+
+
+def _scores(report: EvalReport) -> dict[str, Any]:
+    return report.content() if (report.path / "eval.json").exists() else {}
+
+
+def _merge_figures(graph: Graph) -> dict[str, Any]:
+    path = graph.run.path("reference") / "merge.json"
+    if not path.exists():
+        return {}
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    return {"mean_kld": figures["mean_kld"], "top1": figures["top1"]}
+
+
+def _weights_bytes(graph: Graph) -> int | None:
+    shards = graph.base.path.glob("*.safetensors") if graph.base_is_folder else []
+    return sum(path.stat().st_size for path in shards) or None
+
+
+def _adapter_bytes(graph: Graph) -> int | None:
+    path = graph.adapter.path / "adapter_model.safetensors"
+    return path.stat().st_size if path.exists() else None
+
+
+def describe(graph: Graph, name: str) -> str:
+    """Returns what there is to know of one finished artifact, in half a line."""
+    folder = graph.run.path(name)
+    kind = name.partition("/")[0]
+    if kind == "tokens":
+        return _describe_tokens(folder)
+    if kind == "adapter":
+        figures = _read(folder / "training.json")
+        losses = f"loss {figures['first_loss']:.3f} -> {figures['last_loss']:.3f}"
+        best = f"evaluation {figures['best_evaluation_loss']:.4f}"
+        return f"{figures['steps']} steps on {figures['device']}, {losses}, {best}"
+    if kind == "parity":
+        report = _read(folder / "parity.json")
+        logits = f"mean KLD {report['logits']['mean_kld']:.1e}, same top token {report['logits']['top1']:.1%}"
+        cause = f"; {report['rung']}: {report['cause']}" if report["cause"] else ""
+        return f"{report['verdict']}: {logits}{cause}"
+    if kind == "eval":
+        scores = _read(folder / "eval.json")
+        return f"{scores['exact_match']:.1%} exact of {scores['records']}, {scores['ended']:.1%} end by themselves"
+    size_bytes = sum(
+        path.stat().st_size for path in list_files(folder) if path.suffix in (".gguf", ".safetensors", ".npz")
+    )
+    return human_size(size_bytes)
+
+
+def _describe_tokens(folder: Path) -> str:
+    counts = _read(folder / "tokens.json")
+    dropped = sum(counts["records_dropped"].values())
+    return (
+        f"{counts['records_in']:,} records in = {counts['records_train']:,} train + {counts['records_evaluation']:,} "
+        f"evaluation + {dropped:,} dropped; {counts['records_test']:,} test; "
+        f"{counts['tokens_trained']:,} of {counts['tokens_in']:,} tokens trained"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value

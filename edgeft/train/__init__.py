@@ -1,0 +1,5 @@
+"""Tokens + base -> adapter."""
+
+from edgeft.train.stage import train
+
+__all__ = ["train"]

@@ -1,0 +1,86 @@
+"""Tokenized examples -> padded batches in which only the trained tokens carry loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from edgeft.dataset.tokens import TokenizedExamples
+
+IGNORED = -100
+"""torch's cross-entropy leaves out positions with this label."""
+
+
+class ExampleDataset(Dataset[dict[str, list[int]]]):
+    """Examples as `input_ids` and `labels` (IGNORED where a token carries no loss)."""
+
+    def __init__(self, examples: TokenizedExamples) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each example."""
+        return [int(length) for length in self._examples.lengths]
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        example = self._examples[index]
+        labels = [token if flag else IGNORED for token, flag in zip(example.ids, example.trained, strict=True)]
+        return {"input_ids": example.ids, "labels": labels}
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Random order in which the examples of a batch have about the same length: little padding.
+
+    The order depends on the seed and the epoch alone (transformers' own sampler of this kind draws from torch's global
+    generator), so a resumed training sees what the uninterrupted one would have seen.
+    """
+
+    _BATCHES_SORTED_TOGETHER = 16
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of this epoch; the Trainer calls it."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        shuffled = torch.randperm(len(self._lengths), generator=generator).tolist()
+        window = self._batch_size * self._BATCHES_SORTED_TOGETHER
+        batches: list[list[int]] = []
+        for start in range(0, len(shuffled), window):
+            by_length = sorted(shuffled[start : start + window], key=lambda index: self._lengths[index])
+            batches += [by_length[i : i + self._batch_size] for i in range(0, len(by_length), self._batch_size)]
+        full = [batch for batch in batches if len(batch) == self._batch_size]
+        for place in torch.randperm(len(full), generator=generator).tolist():
+            yield from full[place]
+        for batch in batches:
+            if len(batch) < self._batch_size:
+                yield from batch
+
+
+def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Pads examples on the right to the longest: `input_ids`, `labels`, `attention_mask`, each (batch, tokens) int64.
+
+    The padding id does not matter: the attention mask hides it and its label is IGNORED.
+    """
+    width = max(len(example["input_ids"]) for example in examples)
+    fills = {"input_ids": 0, "labels": IGNORED, "attention_mask": 0}
+    rows: dict[str, list[list[int]]] = {name: [] for name in fills}
+    for example in examples:
+        columns = {**example, "attention_mask": [1] * len(example["input_ids"])}
+        for name, fill in fills.items():
+            rows[name].append(columns[name] + [fill] * (width - len(columns[name])))
+    return {name: torch.tensor(row) for name, row in rows.items()}

@@ -1,0 +1,126 @@
+"""QLoRA: a 4-bit NF4 base under a trained low-rank adapter (Dettmers et al. 2023), with transformers' Trainer."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+from torch.utils.data import DataLoader
+
+from edgeft import hf
+from edgeft.artifacts import Adapter, Checkpoint, Tokens
+from edgeft.config import TrainConfig
+from edgeft.dataset.tokens import TokenizedExamples
+from edgeft.files import write_json
+from edgeft.progress import Progress, silent
+from edgeft.train.batches import ExampleDataset, LengthGroupedSampler, collate
+from edgeft.train.checkpoints import latest_complete
+from edgeft.train.watching import Watcher
+
+
+def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, progress: Progress = silent) -> Adapter:
+    """Trains an adapter into the folder `out`, resuming from the checkpoints that a killed run left there.
+
+    The adapter with the lowest evaluation loss is kept. `out` gets adapter_config.json, adapter_model.safetensors,
+    training.json (figures of the whole training) and logs/metrics.jsonl. Raises EdgeftError when CUDA is asked for and
+    absent, or when `train.lora.targets` names layers that the model has not.
+    """
+    hf.quiet()
+    device = hf.pick_device(config.device)
+    hf.seed_everything(config.seed)
+    training = ExampleDataset(TokenizedExamples(tokens.path / "train.npz"))
+    evaluation = ExampleDataset(TokenizedExamples(tokens.path / "evaluation.npz"))
+    recompute = device == "cuda" if config.gradient_checkpointing is None else config.gradient_checkpointing
+    model = hf.add_lora(hf.load_quantized(base, device), config.lora, gradient_checkpointing=recompute)
+    checkpoints = out / "checkpoints"
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(config, checkpoints, device, len(training), recompute),
+        train_dataset=training,
+        eval_dataset=evaluation,
+        data_collator=collate,
+    )
+    trainer.remove_callback(hf.PrinterCallback)
+    trainer.add_callback(hf.EarlyStoppingCallback(early_stopping_patience=config.patience))
+    trainer.add_callback(Watcher(progress, out / "logs" / "metrics.jsonl"))
+    resumed = latest_complete(checkpoints)
+    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    model.save_pretrained(str(out), save_embedding_layers=False)
+    (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; the manifest says more
+    write_json(out / "training.json", _figures(trainer, device))
+    shutil.rmtree(checkpoints)
+    return Adapter.open(out)
+
+
+class _Trainer(hf.Trainer):
+    """transformers' Trainer with batches of about equal length, in an order that a resumed training keeps."""
+
+    def get_train_dataloader(self) -> DataLoader[dict[str, list[int]]]:
+        """Returns the training batches."""
+        assert isinstance(self.train_dataset, ExampleDataset)
+        batch_size = self.args.per_device_train_batch_size
+        loader: DataLoader[dict[str, list[int]]] = DataLoader(
+            self.train_dataset,
+            batch_size=batch_size,
+            sampler=LengthGroupedSampler(self.train_dataset.lengths, batch_size, self.args.seed),
+            collate_fn=collate,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return cast("DataLoader[dict[str, list[int]]]", self.accelerator.prepare(loader))
+
+
+def _arguments(
+    config: TrainConfig, checkpoints: Path, device: hf.Device, n_examples: int, recompute: bool
+) -> hf.TrainingArguments:
+    steps_per_epoch = math.ceil(math.ceil(n_examples / config.batch_size) / config.accumulation)
+    total_steps = max(1, math.ceil(config.epochs * steps_per_epoch))
+    interval = max(1, total_steps // config.evaluations)
+    return hf.TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size * 2,
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(config.warmup_fraction * total_steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        use_cpu=device == "cpu",
+        bf16=device == "cuda",
+        gradient_checkpointing=recompute,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        eval_strategy="steps",
+        eval_steps=interval,
+        save_strategy="steps",
+        save_steps=interval,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=max(1, min(10, interval)),
+        disable_tqdm=True,
+        report_to="none",
+        seed=config.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+        prediction_loss_only=True,
+    )
+
+
+def _figures(trainer: hf.Trainer, device: hf.Device) -> dict[str, Any]:
+    history = trainer.state.log_history
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    evaluations = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    return {
+        "device": device,
+        "steps": trainer.state.global_step,
+        "planned_steps": trainer.state.max_steps,
+        "epochs": trainer.state.epoch,
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "evaluation_losses": evaluations,
+        "best_evaluation_loss": trainer.state.best_metric,
+    }

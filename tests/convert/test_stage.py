@@ -1,0 +1,88 @@
+"""The stage as a whole: an adapter merged on the way, progress, one tensor in memory at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from convert.models import byte_level_tokenizer, llama, to_gguf
+from edgeft.artifacts import Adapter, Checkpoint
+from edgeft.config import ConvertConfig
+from edgeft.convert import convert
+from edgeft.weights import CheckpointWeights, MergedWeights, TensorSpec
+
+_ADAPTED = "model.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    folder = tmp_path / "model"
+    byte_level_tokenizer(folder, "gpt-2")
+    llama(folder, torch.bfloat16)
+    return Checkpoint.open(folder)
+
+
+def test_an_adapter_is_folded_in_on_the_way(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(4, 256, generator=generator), torch.randn(256, 4, generator=generator)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 2}))
+    prefix = f"base_model.model.{_ADAPTED}"
+    save_file({f"{prefix}.lora_A.weight": a, f"{prefix}.lora_B.weight": b}, adapter / "adapter_model.safetensors")
+    weights = MergedWeights(CheckpointWeights(checkpoint), Adapter.open(adapter))
+    streamed = convert(weights, checkpoint, ConvertConfig(dtype="bf16"), tmp_path / "streamed.gguf")
+
+    tensors = load_file(checkpoint.path / "model.safetensors")
+    base = tensors[f"{_ADAPTED}.weight"]
+    tensors[f"{_ADAPTED}.weight"] = (base.float() + 0.5 * (b @ a)).bfloat16()
+    assert not torch.equal(tensors[f"{_ADAPTED}.weight"], base)
+    save_file(tensors, checkpoint.path / "model.safetensors", {"format": "pt"})
+    assert streamed.path.read_bytes() == to_gguf(checkpoint.path, tmp_path / "merged.gguf", "bf16").path.read_bytes()
+
+
+def test_progress_ends_at_the_total(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    calls: list[tuple[float, float]] = []
+    weights = CheckpointWeights(checkpoint)
+    convert(
+        weights,
+        checkpoint,
+        ConvertConfig(),
+        tmp_path / "m.gguf",
+        progress=lambda done, total, status="": calls.append((done, total)),
+    )
+    done = [entry[0] for entry in calls]
+    assert done == sorted(done) and len(done) == len(weights.specs) + 1
+    assert calls[-1] == (calls[0][1], calls[0][1]) and calls[0][1] == sum(s.size_bytes for s in weights.specs.values())
+
+
+class _Recording:
+    """Weights that note the order in which they are read, and what the file held by then."""
+
+    def __init__(self, weights: CheckpointWeights, folder: Path) -> None:
+        self._weights, self._folder = weights, folder
+        self.specs: dict[str, TensorSpec] = weights.specs
+        self.read_names: list[str] = []
+        self.sizes_bytes: list[int] = []
+
+    def read(self, name: str) -> torch.Tensor:
+        self.read_names.append(name)
+        self.sizes_bytes.append(sum(path.stat().st_size for path in self._folder.glob("*.partial")))
+        return self._weights.read(name)
+
+
+def test_each_tensor_is_read_once_and_written_before_the_next(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    weights = _Recording(CheckpointWeights(checkpoint), tmp_path)
+    out = convert(weights, checkpoint, ConvertConfig(), tmp_path / "m.gguf")
+    assert weights.read_names == list(weights.specs)
+    growth = [later - earlier for earlier, later in zip(weights.sizes_bytes, weights.sizes_bytes[1:], strict=False)]
+    stored = [tensor.n_bytes for tensor in gguf.GGUFReader(out.path).tensors]
+    # What Python still buffers (8 kB to 128 kB, by version) and padding to 32 bytes blur the growth.
+    for grown, size_bytes in zip(growth, stored, strict=False):
+        assert abs(grown - size_bytes) <= 160_000
+    assert weights.sizes_bytes[-1] > sum(stored[:-1]) - 160_000

@@ -1,0 +1,97 @@
+"""llama.cpp's own converter, from the source distribution of the llama-cpp-python that is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+_TIMEOUT_S = 600
+_NEEDED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")
+
+# Converts several models in one process, as importing torch takes longer than converting a tiny model. The name of
+# the pre-tokenizer is given where the vocabulary is new: the converter knows vocabularies by a hash of their ids.
+_DRIVER = """
+import json, sys
+from pathlib import Path
+
+import convert_hf_to_gguf
+from conversion.base import TextModel
+
+by_hash = TextModel.get_vocab_base_pre
+for job in json.loads(sys.stdin.read()):
+    TextModel.get_vocab_base_pre = by_hash if job["pre"] is None else lambda self, tokenizer: job["pre"]
+    sys.argv = ["convert", job["folder"], "--outtype", job["dtype"], "--outfile", job["out"]]
+    convert_hf_to_gguf.main()
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One conversion; `pre` is None for a vocabulary that llama.cpp's converter recognises."""
+
+    folder: Path
+    out: Path
+    dtype: str
+    pre: str | None
+
+
+def converter_folder() -> Path:
+    """Returns the folder with convert_hf_to_gguf.py, downloaded once; skips the test if it cannot be had."""
+    number = version("llama-cpp-python")
+    cache = Path(os.environ.get("EDGEFT_ORACLE_CACHE") or Path.home() / ".cache" / "edgeft")
+    unpacked = cache / f"llama_cpp_python-{number}"
+    if not (unpacked / "complete").exists():
+        _unpack(_download(cache, number), unpacked)
+    return unpacked
+
+
+def convert_all(jobs: Sequence[Job]) -> None:
+    """Runs llama.cpp's converter on every job; fails the test with its output when it fails."""
+    folder = converter_folder()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder / "gguf-py"), str(folder)])}
+    listed = [{"folder": str(j.folder), "out": str(j.out), "dtype": j.dtype, "pre": j.pre} for j in jobs]
+    done = subprocess.run(
+        [sys.executable, "-c", _DRIVER],
+        input=json.dumps(listed),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"llama.cpp's converter failed:\n{done.stderr[-4000:]}")
+
+
+def _download(cache: Path, number: str) -> Path:
+    archive = cache / f"llama_cpp_python-{number}.tar.gz"
+    if not archive.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "--no-binary", ":all:", "--no-deps", "--quiet"]
+        command += ["--dest", str(cache), f"llama-cpp-python=={number}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            pytest.skip(f"llama-cpp-python's source distribution cannot be downloaded: {reason}")
+    return archive
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    with tarfile.open(archive) as file:
+        for member in file:
+            inside = member.name.partition("/vendor/llama.cpp/")[2]
+            source = file.extractfile(member) if inside.startswith(_NEEDED) and member.isfile() else None
+            if source is not None:
+                path = target / inside
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(source.read())
+    (target / "complete").touch()

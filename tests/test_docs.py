@@ -1,0 +1,58 @@
+"""The documentation says what is so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from make_docs import TARGET, configuration_page
+
+from edgeft.cli import main
+from edgeft.graph import STAGES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name
+
+
+def test_the_configuration_page_is_generated_from_the_configuration() -> None:
+    assert TARGET.read_text(encoding="utf-8") == configuration_page(), "run python scripts/make_docs.py"
+
+
+def test_the_readme_tree_is_the_package() -> None:
+    tree = README[README.index("    edgeft/ ") : README.index("    models/base/")]
+    named = set(re.findall(r"(?<!\S)([a-z_]+(?:\.py|/))", tree)) - {"edgeft/", "docs/"}
+    entries = {path.name + ("/" if path.is_dir() else "") for path in (ROOT / "edgeft").iterdir()}
+    assert named == {entry for entry in entries if not entry.startswith("__")}
+
+
+def test_the_readme_names_every_command_and_no_other() -> None:
+    named = set(re.findall(r"^\| `edgeft ((?:[a-z]+ ?)+)", README, flags=re.MULTILINE))
+    assert {name.strip() for name in named} == set(commands(main))
+
+
+def test_the_readme_names_every_stage() -> None:
+    listed = re.search(r"The stages are (.+?)\. Exit", README, flags=re.DOTALL)
+    assert listed is not None
+    assert tuple(re.findall(r"`([a-z]+)`", listed[1])) == STAGES
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_ci_runs_the_readme_command() -> None:
+    assert "make test" in README
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert lines[-1] == "make test"

@@ -1,0 +1,206 @@
+"""The whole way on a small model, and what happens when it is run again, changed, damaged or killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from tiny_run import make_run, write_records
+
+from edgeft.cli import main
+from edgeft.config import load_config
+from edgeft.files import sha256_file
+
+ARTIFACTS = [
+    *("tokens", "adapter", "merged", "gguf", "quantized/Q8_0", "quantized/Q4_K_M", "reference"),
+    *("parity/F16", "parity/Q8_0", "parity/Q4_K_M"),
+    *("eval/base", "eval/tuned", "eval/F16", "eval/Q8_0", "eval/Q4_K_M"),
+]
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def planned(config: Path, *options: str) -> dict[str, str]:
+    """The artifacts a dry run lists, with why each has to be made ("up to date" when it has not)."""
+    lines = invoke("run", "--dry-run", "-c", config, *options).output.splitlines()
+    rows = [line.split(maxsplit=1) for line in lines if line.split()[0] in ARTIFACTS]
+    return {name: state.strip() for name, state in rows}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; tests copy it before they change anything."""
+    config = make_run(tmp_path_factory.mktemp("pipeline"))
+    result = invoke("run", "-c", config)
+    assert result.exit_code == 0, result.output
+    return config.parent
+
+
+@pytest.fixture
+def config(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "copy")
+    return tmp_path / "copy" / "edgeft.toml"
+
+
+def test_every_artifact_has_a_manifest_that_holds(finished: Path) -> None:
+    for name in ARTIFACTS:
+        manifest = json.loads((finished / "run" / name / "manifest.json").read_text())
+        assert manifest["files"], name
+        for entry in manifest["files"]:
+            path = finished / "run" / name / entry["path"]
+            assert (path.stat().st_size, sha256_file(path)) == (entry["size_bytes"], entry["sha256"])
+    assert not list((finished / "run").rglob("*.partial"))
+
+
+def test_summary_has_a_row_for_each_model(finished: Path) -> None:
+    rows = json.loads((finished / "run" / "summary.json").read_text())
+    keys = ["name", "kind", "exact_match", "field_f1", "size_bytes", "tokens_per_second", "mean_kld", "top1", "verdict"]
+    assert [list(row) for row in rows] == [keys] * 5
+    kinds = {"base": "base", "tuned": "tuned", "F16": "gguf", "Q8_0": "gguf", "Q4_K_M": "gguf"}
+    assert {row["name"]: row["kind"] for row in rows} == kinds
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["F16"]["size_bytes"] > by_name["Q8_0"]["size_bytes"] > by_name["Q4_K_M"]["size_bytes"]
+    assert by_name["F16"]["mean_kld"] < by_name["Q8_0"]["mean_kld"] < by_name["Q4_K_M"]["mean_kld"]
+    assert by_name["F16"]["verdict"] == "pass"
+
+
+def test_a_second_run_does_nothing(config: Path) -> None:
+    before = {
+        path: path.stat().st_mtime_ns for path in (config.parent / "run").rglob("*") if path.name != "summary.json"
+    }
+    result = invoke("run", "-c", config)
+    assert result.exit_code == 0
+    assert "nothing to do" in result.output
+    changed = [path for path, stamp in before.items() if path.is_file() and path.stat().st_mtime_ns != stamp]
+    assert [path.name for path in changed if not path.name.startswith(".")] == []
+
+
+def test_changed_types_redo_only_what_depends_on_them(config: Path) -> None:
+    states = planned(config, "--set", 'quantize.types=["Q8_0", "Q5_0"]')
+    assert states.pop("tokens") == "up to date"
+    assert {name for name, state in states.items() if state == "missing"} == set()
+    lines = invoke("run", "--dry-run", "-c", config, "--set", 'quantize.types=["Q8_0", "Q5_0"]').output.splitlines()
+    missing = {line.split()[0] for line in lines if line.rstrip().endswith("missing")}
+    assert missing == {"quantized/Q5_0", "parity/Q5_0", "eval/Q5_0"}
+
+
+def test_a_changed_rank_is_named_and_cascades(config: Path) -> None:
+    states = planned(config, "--set", "train.lora.rank=4")
+    assert states["tokens"] == "up to date"
+    assert states["adapter"] == "changed: lora"
+    assert states["merged"] == "follows adapter"
+    assert states["eval/base"] == "up to date"
+
+
+def test_changed_records_are_noticed(config: Path) -> None:
+    write_records(config.parent / "train.jsonl", 70)
+    assert planned(config)["tokens"] == "changed: train"
+
+
+def test_a_deleted_file_is_made_again(config: Path) -> None:
+    next((config.parent / "run" / "gguf").glob("*.gguf")).unlink()
+    assert planned(config)["gguf"].startswith("damaged: ")
+    assert invoke("run", "quantize", "-c", config).exit_code == 0
+    assert set(planned(config).values()) == {"up to date"}
+
+
+def test_a_failed_gate_exits_3_with_the_reason(config: Path) -> None:
+    limits = "parity.quantization={mean_kld = 1e-9, top1 = 0.0, ppl_ratio = 3.0}"
+    result = CliRunner().invoke(main, ["run", "parity", "-c", str(config), "--set", limits])
+    assert result.exit_code == 3
+    assert "FAIL" in result.output
+    assert "mean KLD" in result.stderr
+
+
+def test_the_run_keeps_its_resolved_configuration(config: Path) -> None:
+    """The same run, shown from its own folder: the copy resolves to the same paths and values."""
+    copy = load_config(config.parent / "run" / "edgeft.toml")
+    original = load_config(config)
+    assert copy.path(copy.run.directory) == original.path(original.run.directory)
+    assert copy.base == original.base
+    assert copy.model_dump(exclude={"model", "dataset", "run"}) == original.model_dump(
+        exclude={"model", "dataset", "run"}
+    )
+    states = invoke("show", config.parent / "run").output.splitlines()[1 : len(ARTIFACTS) + 1]
+    assert all("up to date" in state for state in states)
+
+
+def test_show_tells_what_is_there(config: Path) -> None:
+    output = invoke("show", "-c", config).output
+    assert [name for name in ARTIFACTS if name not in output] == []
+    assert "up to date" in output
+
+
+def test_a_base_that_could_not_be_exported_is_refused_before_training(tmp_path: Path) -> None:
+    config = make_run(tmp_path)
+    path = tmp_path / "base" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 5000, "content": "<|far|>"})
+    path.write_text(json.dumps(tokenizer))
+    result = CliRunner().invoke(main, ["run", "-c", str(config)])
+    assert result.exit_code == 1
+    assert "vocab_size" in result.stderr
+    assert not list((tmp_path / "run").glob("*/manifest.json"))
+
+
+# Killing. The model is larger, so that there is a middle to be killed in.
+
+LARGER: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 6}
+MOMENTS = {
+    "train": "adapter.partial/checkpoints/checkpoint-*/complete",
+    "merge": "merged.partial/*",
+    "convert": "gguf.partial/*",
+    "quantize": "quantized/*.partial/*.gguf*",
+}
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("larger"), **LARGER).parent
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(larger: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The hashes of every weight file of a run that was not killed."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "copy"
+    shutil.copytree(larger, folder)
+    assert invoke("run", "quantize", "-c", folder / "edgeft.toml").exit_code == 0
+    return weight_hashes(folder / "run")
+
+
+def weight_hashes(run: Path) -> dict[str, str]:
+    paths = [*run.rglob("*.gguf"), *run.rglob("*.safetensors")]
+    return {path.relative_to(run).as_posix(): sha256_file(path) for path in paths}
+
+
+@pytest.mark.parametrize("stage", MOMENTS)
+def test_kill_9_in_the_middle_then_the_same_command(
+    larger: Path, uninterrupted: dict[str, str], tmp_path: Path, stage: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(larger, folder)
+    run = folder / "run"
+    command = [sys.executable, "-m", "edgeft", "run", "quantize", "-c", str(folder / "edgeft.toml")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and not list(run.glob(MOMENTS[stage])):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
+    for path in run.glob("**/manifest.json"):
+        for entry in json.loads(path.read_text())["files"]:
+            assert sha256_file(path.parent / entry["path"]) == entry["sha256"], "a complete-looking artifact is not"
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert weight_hashes(run) == uninterrupted
+    assert not list(run.rglob("*.partial"))

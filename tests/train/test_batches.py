@@ -1,0 +1,82 @@
+"""Batches: what is padded carries no loss, and the order depends on the seed and the epoch alone."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import make_model, make_tokenizer
+from tiny_run import write_records
+
+from edgeft import hf
+from edgeft.config import DatasetConfig
+from edgeft.dataset.tokens import TokenizedExamples, TokenizerView, build_tokens
+from edgeft.train.batches import IGNORED, ExampleDataset, LengthGroupedSampler, collate
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> TokenizedExamples:
+    folder = tmp_path_factory.mktemp("batches")
+    write_records(folder / "train.jsonl", 40)
+    tokenizer = make_tokenizer()
+    view = TokenizerView(
+        render=lambda messages, prompt: hf.render(tokenizer, messages, prompt),
+        encode=lambda text: hf.encode(tokenizer, text),
+        end_ids=[tokenizer.eos_token_id],
+    )
+    out = folder / "tokens"
+    out.mkdir()
+    build_tokens(folder / "train.jsonl", None, view, DatasetConfig(train="train.jsonl"), out)
+    return TokenizedExamples(out / "train.npz")
+
+
+def test_labels_are_the_answer_and_its_end_token(examples: TokenizedExamples) -> None:
+    tokenizer = make_tokenizer()
+    for row in (ExampleDataset(examples)[index] for index in range(len(examples))):
+        trained = [token for token in row["labels"] if token != IGNORED]
+        text = str(tokenizer.decode(trained))
+        assert text.startswith("{")
+        assert text.endswith("}<|im_end|>")
+        places = [place for place, token in enumerate(row["labels"]) if token != IGNORED]
+        assert [row["input_ids"][place] for place in places] == trained
+
+
+def test_a_batch_has_the_loss_of_its_rows(examples: TokenizedExamples, tmp_path: Path) -> None:
+    """Right padding changes nothing: the batch's loss is the rows' mean, weighted by their trained tokens."""
+    model = hf.load_model(make_model(tmp_path / "base"), "cpu", torch.float32)
+    rows = [ExampleDataset(examples)[index] for index in (0, 5, 9, 17)]
+    assert len({len(row["input_ids"]) for row in rows}) > 1
+    weights = [sum(label != IGNORED for label in row["labels"][1:]) for row in rows]
+    with torch.no_grad():
+        losses = [float(model(**collate([row])).loss) for row in rows]
+        together = float(model(**collate(rows)).loss)
+    # Float32 sums in another order.
+    assert together == pytest.approx(np.average(losses, weights=weights), rel=1e-5)
+
+
+def test_every_epoch_sees_every_example_once_in_another_order() -> None:
+    lengths = [random.Random(1).randint(10, 200) for _ in range(103)]
+    sampler = LengthGroupedSampler(lengths, batch_size=8, seed=3)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(first) == sorted(second) == list(range(103))
+    assert first != second
+    again = LengthGroupedSampler(lengths, batch_size=8, seed=3)
+    again.set_epoch(1)
+    assert list(again) == second
+
+
+def test_batches_are_of_about_equal_length() -> None:
+    rng = random.Random(2)
+    lengths = [rng.randint(10, 500) for _ in range(1024)]
+
+    def padding(order: list[int]) -> float:
+        batches = [[lengths[i] for i in order[start : start + 8]] for start in range(0, len(order), 8)]
+        return sum(max(batch) * len(batch) for batch in batches) / sum(lengths) - 1
+
+    grouped = padding(list(LengthGroupedSampler(lengths, batch_size=8, seed=0)))
+    assert grouped < 0.1 < padding(list(range(1024)))
