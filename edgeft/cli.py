@@ -99,7 +99,7 @@ def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], 
         return
     pipeline.require_possible(steps)
     with graph.run.lock():
-        write_text(graph.run.root / "edgeft.toml", to_toml(graph.config, graph.run.root))
+        _keep_config(graph)
         made = _execute(pipeline, steps, output)
     written = write_summary(graph)
     rows = summarize(graph)
@@ -112,6 +112,13 @@ def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], 
     if failed and any(step.node.stage == "parity" for step in steps):
         causes = [graph.parity_report(name).content() for name in failed]
         raise GateError(Problem(f"{c['rung']}: {c['cause']}", f"parity of {c['type']}", c["where"]) for c in causes)
+
+
+def _keep_config(graph: Graph) -> None:
+    """Writes the configuration beside what it makes; a run with nothing new leaves the file as it is."""
+    path, text = graph.run.root / "edgeft.toml", to_toml(graph.config, graph.run.root)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
 
 
 def _execute(pipeline: Pipeline, steps: Sequence[Step], output: Output) -> bool:

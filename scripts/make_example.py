@@ -171,6 +171,14 @@ def carrier_form(text: str) -> str:
     return " ".join(word for word in bare.split() if word not in ("the", "a", "an", "my"))
 
 
+def spoken_carrier(command: Command) -> str:
+    """What was said around the values: the utterance as `carrier_form`, each value replaced by its key."""
+    said = command.utterance
+    for key, value in sorted(command.slots.items(), key=lambda slot: -len(slot[1])):
+        said = said.replace(value, f"{{{key}}}", 1)
+    return carrier_form(said)
+
+
 def open_values(commands: Iterable[Command]) -> set[str]:
     """The open slot values of the commands, in lower case."""
     return {value.lower() for command in commands for key, value in command.slots.items() if key in OPEN_SLOTS}
@@ -179,16 +187,18 @@ def open_values(commands: Iterable[Command]) -> set[str]:
 def make_commands(speakers: Speakers, count: int, seed: int, avoid: Iterable[Command] = ()) -> list[Command]:
     """`count` different commands, the intents equally often and in random order.
 
-    No utterance repeats, whatever its case, and none shares an utterance or an open value with `avoid`.
+    No utterance repeats, whatever its case, and none shares its carrier or an open value with `avoid`.
     """
     rng = random.Random(seed)
     avoid = list(avoid)
-    seen = {command.utterance.lower() for command in avoid}
-    taken = open_values(avoid)
+    seen: set[str] = set()
+    taken_values, taken_carriers = open_values(avoid), {spoken_carrier(command) for command in avoid}
     commands: list[Command] = []
     while len(commands) < count:
         command = speakers.say(list(SLOTS)[len(commands) % len(SLOTS)], rng)
-        if command.utterance.lower() in seen or open_values([command]) & taken:
+        if command.utterance.lower() in seen or spoken_carrier(command) in taken_carriers:
+            continue
+        if open_values([command]) & taken_values:
             continue
         seen.add(command.utterance.lower())
         commands.append(command)
@@ -217,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("examples/home"), help="directory of train.jsonl and test.jsonl"
     )
-    parser.add_argument("--train", type=int, default=3000, metavar="N", help="training records (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=6000, metavar="N", help="training records (default: %(default)s)")
     parser.add_argument("--test", type=int, default=300, metavar="N", help="test records (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same files (default: %(default)s)")
     options = parser.parse_args(arguments)

@@ -74,7 +74,7 @@ def allowed(intent: str, key: str) -> set[str] | None:
 
 
 def test_sizes_and_balance(train: list[Example], test: list[Example]) -> None:
-    assert (len(train), len(test)) == (3000, 300)
+    assert (len(train), len(test)) == (6000, 300)
     for examples in (train, test):
         counts = Counter(intent for _, intent, _ in examples)
         assert set(counts) == set(ORDER)
