@@ -9,8 +9,8 @@ from typing import Any
 
 from edgeft.errors import EdgeftError
 
-Message = dict[str, str]
-"""One turn of a conversation: `role` and `content`."""
+Message = dict[str, Any]
+"""One turn of a conversation: `role`, `content`, and for tools `tool_calls`, `tool_call_id`, `name`."""
 
 _PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 

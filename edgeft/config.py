@@ -43,14 +43,34 @@ class ModelConfig(Section):
     base: str = Field(description="a checkpoint folder (relative to this file) or a Hugging Face hub id")
 
 
+class SourceConfig(Section):
+    """One of several sources of training records."""
+
+    path: str = Field(description="a file, a folder, or a Hugging Face dataset id")
+    weight: float = Field(
+        1.0, gt=0, description="passes over it in one epoch: 2 takes each record twice, 0.5 every other"
+    )
+
+
 class DatasetConfig(Section):
     """Where the records are and how they become tokens."""
 
-    train: str = Field(description="JSONL of chat records; evaluation records are split off it")
-    test: str | None = Field(None, description="JSONL held out from training: evaluated and checked for parity")
+    train: str | tuple[SourceConfig, ...] = Field(
+        strict=False,
+        description="a file, a folder or a dataset id; or several, as `[{ path = ..., weight = 2 }]`",
+    )
+    evaluation: str | None = Field(None, description="records for evaluation loss; unset: split off `train`")
+    test: str | None = Field(None, description="records held out from training: evaluated and checked for parity")
     evaluation_fraction: float = Field(0.1, gt=0, lt=1, description="share of `train` kept for evaluation loss")
     max_tokens: int = Field(1024, ge=8, description="longest record in tokens, template included")
-    over_length: Literal["error", "drop"] = Field("error", description="what happens to a longer record")
+    over_length: Literal["error", "drop", "truncate"] = Field(
+        "error", description="what happens to a longer record; truncate shortens its prompt and keeps the answer"
+    )
+
+    @property
+    def sources(self) -> tuple[SourceConfig, ...]:
+        """The training sources."""
+        return (SourceConfig(path=self.train),) if isinstance(self.train, str) else self.train
 
 
 class LoraConfig(Section):

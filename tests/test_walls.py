@@ -15,6 +15,7 @@ import pytest
 import edgeft
 from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.config import ParityConfig
+from edgeft.dataset.findings import Place
 from edgeft.dataset.records import Record
 from edgeft.parity.record import record_reference
 
@@ -132,7 +133,7 @@ def reference(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("reference") / "reference.npz"
     messages = ({"role": "user", "content": "turn on the light"}, {"role": "assistant", "content": "Done."})
     config = ParityConfig(records=1, max_new_tokens=4)
-    record_reference(tiny_checkpoint, None, [Record(messages, "here")], config, "cpu", out)
+    record_reference(tiny_checkpoint, None, [Record(messages, Place("here"))], config, "cpu", out)
     return out
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.artifacts import Message
+from edgeft.dataset.findings import Place
 from edgeft.errors import EdgeftError, Problem
 
 _EXPECTED = (
@@ -21,10 +22,20 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Record:
-    """One conversation: an optional system message, then user and assistant in turn, ending with the assistant."""
+    """One conversation that ends with the assistant, and the tools (JSON schemas as OpenAI's) it may call.
+
+    A message has `role` and `content`; an assistant's may have `tool_calls` beside or instead of its content, a tool's
+    `tool_call_id` and `name`.
+    """
 
     messages: tuple[Message, ...]
-    where: str
+    place: Place
+    tools: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The place as text, "file:line"."""
+        return str(self.place)
 
     @property
     def prompt(self) -> list[Message]:
@@ -34,16 +45,18 @@ class Record:
     @property
     def answer(self) -> str:
         """The assistant's last message."""
-        return self.messages[-1]["content"]
+        return str(self.messages[-1].get("content") or "")
 
     @property
     def content_hash(self) -> str:
         """A hash of the conversation, whatever file or line it is on."""
-        return hashlib.sha256(json.dumps(self.messages, sort_keys=True).encode()).hexdigest()
+        content = [self.messages, self.tools] if self.tools else self.messages
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Returns the record as one JSONL line without the newline."""
-        return json.dumps({"messages": list(self.messages)}, ensure_ascii=False)
+        tools = {"tools": list(self.tools)} if self.tools else {}
+        return json.dumps({"messages": list(self.messages)} | tools, ensure_ascii=False)
 
 
 def read_records(path: Path) -> list[Record]:
@@ -64,7 +77,11 @@ def read_records(path: Path) -> list[Record]:
         faults = list(_faults(messages))
         problems += [Problem(fault, where, remedy) for fault, remedy in faults]
         if not faults:
-            records.append(Record(tuple({"role": m["role"], "content": m["content"]} for m in messages), where))
+            records.append(
+                Record(
+                    tuple({"role": m["role"], "content": m["content"]} for m in messages), Place(str(path), line_number)
+                )
+            )
     if not records and not problems:
         problems.append(Problem("the file holds no records", str(path), _EXPECTED))
     if problems:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from edgeft import hf
 from edgeft.artifacts import Message
+from edgeft.dataset.findings import Place
 from edgeft.dataset.mask import Example, tokenize_record
 from edgeft.dataset.records import Record
 from edgeft.errors import EdgeftError
@@ -72,7 +73,7 @@ def tokenize(
     """Tokenizes a conversation with a template."""
     tokenizer.chat_template = template
     return tokenize_record(
-        Record(tuple(messages), "train.jsonl:7"),
+        Record(tuple(messages), Place("train.jsonl", 7)),
         lambda messages, prompt: hf.render(tokenizer, messages, prompt),
         lambda text: hf.encode(tokenizer, text),
         [token_id(tokenizer, end_token)],

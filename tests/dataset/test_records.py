@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeft.dataset.findings import Place
 from edgeft.dataset.records import Record, read_records
 from edgeft.errors import EdgeftError, Problem
 
@@ -45,7 +46,7 @@ def test_good_records(tmp_path: Path) -> None:
 
 def test_a_record_survives_writing_and_reading(tmp_path: Path) -> None:
     messages = ({"role": "user", "content": 'ä "q"\n\u2028🙂'}, {"role": "assistant", "content": "\\n\x00"})
-    record = Record(messages, "here")
+    record = Record(messages, Place("here"))
     path = tmp_path / "again.jsonl"
     path.write_text(record.to_json() + "\n", encoding="utf-8")
     (again,) = read_records(path)

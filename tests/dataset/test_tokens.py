@@ -13,6 +13,7 @@ from tiny_model import make_tokenizer
 from edgeft import hf
 from edgeft.artifacts import Tokens
 from edgeft.config import DatasetConfig
+from edgeft.dataset.findings import Place
 from edgeft.dataset.mask import tokenize_record
 from edgeft.dataset.records import Record, read_records
 from edgeft.dataset.tokens import TokenizedExamples, TokenizerView, build_tokens, is_evaluation, token_counts
@@ -29,7 +30,7 @@ def records(numbers: Sequence[int]) -> list[Record]:
             {"role": "user", "content": f"question {number}"},
             {"role": "assistant", "content": f"answer {number} " * LENGTHS[number % len(LENGTHS)]},
         ]
-        made.append(Record(tuple(turn * (1 + number % 2)), f"line {number}"))
+        made.append(Record(tuple(turn * (1 + number % 2)), Place("made", number + 1)))
     return made
 
 

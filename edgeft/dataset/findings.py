@@ -1,0 +1,62 @@
+"""What can be said about records: where, how bad, what it is and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgeft.errors import EdgeftError, Problem
+
+Severity = Literal["error", "warning", "info"]
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A row of a file: `line` counts from 1 (lines of text, rows of a table); 0 means the file as a whole."""
+
+    file: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing noticed: an "error" stops training, a "warning" does not, an "info" is worth knowing.
+
+    `code` is stable and made for machines, as "empty-answer"; `field` is the part of the row, as "messages[1].content",
+    or "".
+    """
+
+    severity: Severity
+    code: str
+    place: Place
+    message: str
+    remedy: str
+    field: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the finding as a JSON object: severity, code, file, line, field, message, remedy."""
+        return {
+            "severity": self.severity,
+            "code": self.code,
+            "file": self.place.file,
+            "line": self.place.line,
+            "field": self.field,
+            "message": self.message,
+            "remedy": self.remedy,
+        }
+
+    def problem(self) -> Problem:
+        """Returns the finding as a problem of an EdgeftError."""
+        what = f"{self.field}: {self.message}" if self.field else self.message
+        return Problem(what, str(self.place), self.remedy)
+
+
+def raise_errors(findings: Iterable[Finding]) -> None:
+    """Raises EdgeftError with every finding that is an error; does nothing when there is none."""
+    problems = [finding.problem() for finding in findings if finding.severity == "error"]
+    if problems:
+        raise EdgeftError(problems)
