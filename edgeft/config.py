@@ -77,7 +77,7 @@ class LoraConfig(Section):
 
     rank: int = Field(16, ge=1, description="rank of each update")
     alpha: float = Field(32, gt=0, description="updates are scaled by alpha / rank")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout on the input of each update")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the input of each update; see docs/benchmarks.md")
     targets: tuple[str, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         strict=False,

@@ -1,0 +1,30 @@
+"""The command line: opens inputs, calls one function, prints, and maps errors to exit codes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import click
+
+from edgeft import __version__
+from edgeft.cli.chat import chat
+from edgeft.cli.group import Cli
+from edgeft.cli.parity import parity
+from edgeft.cli.run import run, show
+from edgeft.cli.weights import convert, merge, quantize
+
+__all__ = ["main"]
+
+
+@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgeft")
+def main() -> None:
+    """Fine-tunes a small language model, runs it on the edge with llama.cpp, and proves that both are the same."""
+    # bitsandbytes and torch advise on optional kernels and deprecations of their own; a user can act on none of it.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")
+
+
+for _command in (run, show, merge, convert, quantize, parity, chat):
+    main.add_command(_command)

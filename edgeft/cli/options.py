@@ -1,0 +1,20 @@
+"""Options and arguments that several commands share, and how a path is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+AT_LEAST_ONE = click.IntRange(min=1)
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+config_option = click.option(
+    "-c", "--config", "config_path", type=FILE, default=Path("edgeft.toml"), show_default=True, help="configuration"
+)
+set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="as train.lora.rank=8")
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be: relative to the working directory when it is below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

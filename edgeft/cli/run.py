@@ -1,0 +1,91 @@
+"""`edgeft run` and `edgeft show`: a configuration's whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from edgeft.cli.options import FOLDER, config_option, set_option, shown
+from edgeft.config import load_config, to_toml
+from edgeft.console import Output
+from edgeft.errors import GateError, Problem
+from edgeft.files import write_text
+from edgeft.graph import Graph
+from edgeft.pipeline import Pipeline, Step
+from edgeft.summary import describe, summarize, write_summary
+
+
+@click.command()
+@click.argument("stages", nargs=-1)
+@config_option
+@set_option
+@click.option("--dry-run", is_flag=True, help="show what would be made, and why, and make nothing")
+@click.option("--force", is_flag=True, help="make the named stages again though they are up to date")
+def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], dry_run: bool, force: bool) -> None:
+    """Runs the named STAGES and whatever they need that is missing or stale; all of them by default.
+
+    The stages: tokens, train, merge, convert, quantize, reference, parity, eval.
+    """
+    output = Output()
+    pipeline = Pipeline(Graph(load_config(config_path, overrides)))
+    graph = pipeline.graph
+    steps = pipeline.plan(stages, force)
+    if dry_run:
+        output.states([(step.node.name, step.why, "") for step in steps])
+        return
+    pipeline.require_possible(steps)
+    with graph.run.lock():
+        _keep_config(graph)
+        made = _execute(pipeline, steps, output)
+    written = write_summary(graph)
+    rows = summarize(graph)
+    if not made:
+        output.line(f"{', '.join(stages) or 'everything'}: up to date, nothing to do ({shown(graph.run.root)})")
+    elif any(step.node.stage in ("parity", "eval") for step in steps):
+        output.summary(rows)
+        output.line(f"\n{shown(written)}")
+    failed = [row["name"] for row in rows if row["verdict"] == "fail"]
+    if failed and any(step.node.stage == "parity" for step in steps):
+        causes = [graph.parity_report(name).content() for name in failed]
+        raise GateError(Problem(f"{c['rung']}: {c['cause']}", f"parity of {c['type']}", c["where"]) for c in causes)
+
+
+def _keep_config(graph: Graph) -> None:
+    """Writes the configuration beside what it makes; a run with nothing new leaves the file as it is."""
+    path, text = graph.run.root / "edgeft.toml", to_toml(graph.config, graph.run.root)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def _execute(pipeline: Pipeline, steps: Sequence[Step], output: Output) -> bool:
+    """Makes what has to be made, a line for each; returns whether there was anything."""
+    todo = [step for step in steps if step.why]
+    for step in todo:
+        with output.progress(step.node.name) as progress:
+            seconds = pipeline.execute(step, progress)
+        if seconds is None:
+            output.line(f"{step.node.name:<18} unchanged")
+        else:
+            output.line(f"{step.node.name:<18} {seconds:6.1f} s  {describe(pipeline.graph, step.node.name)}")
+    return bool(todo)
+
+
+@click.command()
+@click.argument("run_folder", metavar="[RUN]", type=FOLDER, required=False)
+@config_option
+def show(run_folder: Path | None, config_path: Path) -> None:
+    """Shows what the folder RUN, or the run of a configuration, holds, and what in it is stale and why."""
+    output = Output()
+    if run_folder is not None:
+        config_path = run_folder / "edgeft.toml"
+    pipeline = Pipeline(Graph(load_config(config_path)))
+    graph = pipeline.graph
+    rows = []
+    for step in pipeline.plan():
+        manifest = graph.run.manifest(step.node.name)
+        detail = f"{manifest['finished']}  {describe(graph, step.node.name)}" if manifest else ""
+        rows.append((step.node.name, step.why, detail))
+    output.states(rows)
+    output.summary(summarize(graph))

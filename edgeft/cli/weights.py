@@ -1,0 +1,68 @@
+"""`edgeft merge`, `convert` and `quantize`: plain tools on plain files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from edgeft.artifacts import Adapter, GgufFile
+from edgeft.cli.options import FILE, FOLDER, shown
+from edgeft.config import ConvertConfig
+from edgeft.console import Output
+from edgeft.files import human_size, making_folder
+
+
+@click.command()
+@click.argument("base", type=str)
+@click.argument("adapter", type=FOLDER)
+@click.option("--out", type=FOLDER, required=True, help="folder of the merged checkpoint; must not exist")
+def merge(base: str, adapter: Path, out: Path) -> None:
+    """Folds the adapter folder ADAPTER into the checkpoint BASE (a folder or a hub id), tensor by tensor."""
+    from edgeft.hf import resolve_checkpoint
+    from edgeft.merge import merge as fold
+
+    output = Output()
+    with making_folder(out) as partial, output.progress("merge") as progress:
+        fold(resolve_checkpoint(base), Adapter.open(adapter), partial, progress)
+    output.line(f"{shown(out.absolute())}: merged")
+
+
+@click.command()
+@click.argument("model", type=str)
+@click.option("--out", type=FILE, required=True, help="the GGUF file")
+@click.option("--adapter", type=FOLDER, help="an adapter to fold in on the way")
+@click.option(
+    "--dtype", type=click.Choice(["f32", "f16", "bf16"]), default="f16", show_default=True, help="type of the matrices"
+)
+def convert(model: str, out: Path, adapter: Path | None, dtype: Literal["f32", "f16", "bf16"]) -> None:
+    """Converts MODEL (a checkpoint folder or a hub id) to a GGUF file."""
+    from edgeft.convert import convert as write_gguf
+    from edgeft.hf import resolve_checkpoint
+    from edgeft.weights import CheckpointWeights, MergedWeights, Weights
+
+    output = Output()
+    source = resolve_checkpoint(model)
+    weights: Weights = CheckpointWeights(source)
+    if adapter is not None:
+        weights = MergedWeights(weights, Adapter.open(adapter))
+    with output.progress("convert") as progress:
+        gguf = write_gguf(weights, source, ConvertConfig(dtype=dtype), out, progress)
+    output.line(f"{shown(out.absolute())}: {human_size(gguf.size_bytes)}")
+
+
+@click.command()
+@click.argument("source", type=FILE)
+@click.option("--type", "type_name", required=True, help="one of llama.cpp's file types, as Q4_K_M")
+@click.option("--out", type=FILE, required=True, help="the quantized GGUF file")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all cores")
+def quantize(source: Path, type_name: str, out: Path, threads: int) -> None:
+    """Quantizes the GGUF file SOURCE."""
+    from edgeft.quantize import quantize as shrink
+
+    output = Output()
+    gguf = GgufFile.open(source)
+    with output.progress("quantize") as progress:
+        smaller = shrink(gguf, type_name, out, threads, progress)
+    output.line(f"{shown(out.absolute())}: {human_size(gguf.size_bytes)} -> {human_size(smaller.size_bytes)}")
