@@ -14,7 +14,8 @@ than with `share`. No rule with (2) does better: x in training and y in evaluati
 that is near to both, and then it is x that must move. `Sides.by_group` counts what this adds.
 
 Where answers are labels, a label whose records all hash into training gets one group held out all the same, that with
-the smallest hash. For such rare labels alone (2) does not hold: a smaller hash takes the place of the one before.
+the smallest hash; and so do records none of which hashes into evaluation. For these alone, which are few, (2) does not
+hold: a smaller hash takes the place of the one before. `Sides.by_need` counts them.
 """
 
 from __future__ import annotations
@@ -62,11 +63,11 @@ def _threshold(fraction: float) -> int:
 
 @dataclass(frozen=True)
 class Sides:
-    """`evaluation` (records,) bool; and of those records, how many are held out for a near-duplicate or a label."""
+    """`evaluation` (records,) bool; of those, how many for a near-duplicate, and for want of others."""
 
     evaluation: npt.NDArray[np.bool_]
     by_group: int = 0
-    by_label: int = 0
+    by_need: int = 0
 
 
 def split(
@@ -81,9 +82,8 @@ def split(
     parts = _join(prompts, groups)
     held = _any_by_part(parts, own)
     by_group = int(np.count_nonzero(held & ~own))
-    if answers is None or not are_labels(answers):
-        return Sides(held, by_group)
-    represented = _represent(held, parts, prompts, answers)
+    labels = answers if answers is not None and are_labels(answers) else np.zeros_like(prompts)
+    represented = _represent(held, parts, prompts, labels)
     return Sides(represented, by_group, int(np.count_nonzero(represented & ~held)))
 
 
@@ -117,11 +117,10 @@ def _any_by_part(parts: npt.NDArray[np.int64], flags: npt.NDArray[np.bool_]) -> 
 
 
 def _represent(
-    held: npt.NDArray[np.bool_], parts: npt.NDArray[np.int64], prompts: Keys, answers: Keys
+    held: npt.NDArray[np.bool_], parts: npt.NDArray[np.int64], prompts: Keys, labels: Keys
 ) -> npt.NDArray[np.bool_]:
     """Holds out one more part for each label that has none, unless it is the label's only one."""
     chosen = np.zeros(len(held), dtype=np.bool_)
-    labels = np.unique(answers, return_inverse=True)[1]
     order = np.lexsort((prompts, labels))
     for members in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
         if not held[members].any() and len(np.unique(parts[members])) > 1:
