@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -234,9 +235,11 @@ def _fill(row: Any, source: int, record: Record, kept: _Kept) -> None:
 
 
 def _block(examples: Sequence[tuple[Example, tuple[int, int, int]]]) -> Block:
+    lengths = np.array([len(example.ids) for example, _ in examples], dtype=np.int64)
+    count = int(lengths.sum())
     return Block(
-        np.array([token for example, _ in examples for token in example.ids], dtype=np.int32),
-        np.array([flag for example, _ in examples for flag in example.trained], dtype=np.bool_),
-        np.array([len(example.ids) for example, _ in examples], dtype=np.int64),
+        np.fromiter(chain.from_iterable(example.ids for example, _ in examples), np.int32, count),
+        np.fromiter(chain.from_iterable(example.trained for example, _ in examples), np.bool_, count),
+        lengths,
         np.array([place for _, place in examples], dtype=np.uint32).reshape(-1, 3),
     )
