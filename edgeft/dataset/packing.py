@@ -1,6 +1,6 @@
 """Several examples in one row of tokens, so that none of the row is padding, and each still sees itself alone.
 
-Best-fit decreasing (Johnson 1974), within windows of shuffled examples: which examples share a row changes with every
+Best-fit decreasing (Johnson 1974) over windows of shuffled examples: which examples share a row changes with every
 epoch, and a row is filled almost to its end.
 """
 
@@ -18,8 +18,10 @@ from edgeft.errors import EdgeftError
 IGNORED = -100
 """torch's cross-entropy leaves out positions with this label."""
 
-# Examples that are packed together. With 4096 rows are 99 % full; a larger window gains under 0.5 %.
-_WINDOW = 4096
+# Examples sorted together. Rows stay open from one window to the next, so small windows fill them too: 99.7 % of
+# lognormal lengths, and of 3000 examples 1.6 % of the pairs in a row are in one row again in the next epoch. With one
+# window for all of them it is 49 %: the longest always meet the same partners.
+_WINDOW = 128
 
 
 def pack(lengths: npt.ArrayLike, budget: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
@@ -37,38 +39,42 @@ def pack(lengths: npt.ArrayLike, budget: int, seed: int, epoch: int) -> list[npt
         )
     numbers = np.random.PCG64(np.random.SeedSequence([seed, epoch]))
     order = _shuffled(len(tokens), numbers)
-    rows = [
-        np.array(row, dtype=np.int64)
-        for start in range(0, len(order), _WINDOW)
-        for row in _best_fit(order[start : start + _WINDOW], tokens, budget)
-    ]
-    return [rows[place] for place in _shuffled(len(rows), numbers)]
+    rows = _Rows(budget)
+    for start in range(0, len(order), _WINDOW):
+        window = order[start : start + _WINDOW]
+        decreasing = window[np.argsort(-tokens[window], kind="stable")]
+        for index, length in zip(decreasing.tolist(), tokens[decreasing].tolist(), strict=True):
+            rows.put(index, length)
+    return [np.array(rows.filled[place], dtype=np.int64) for place in _shuffled(len(rows.filled), numbers)]
 
 
 def _shuffled(count: int, numbers: np.random.PCG64) -> npt.NDArray[np.int64]:
     return np.argsort(np.asarray(numbers.random_raw(count)), kind="stable")
 
 
-def _best_fit(window: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64], budget: int) -> list[list[int]]:
-    """Packs the examples of a window, the longest first, each into the fullest row that still has room."""
-    decreasing = window[np.argsort(-tokens[window], kind="stable")]
-    rows: list[list[int]] = []
-    by_room: dict[int, list[int]] = {}  # rows with that many tokens left
-    rooms = 0  # bit r is set when there is a row with r tokens left: the least room that suffices is one shift away
-    for index, length in zip(decreasing.tolist(), tokens[decreasing].tolist(), strict=True):
-        fitting = rooms >> length
+class _Rows:
+    """Rows that are being filled."""
+
+    def __init__(self, budget: int) -> None:
+        self.filled: list[list[int]] = []
+        self._budget = budget
+        self._by_room: dict[int, list[int]] = {}  # rows with that many tokens left
+        self._rooms = 0  # bit r is set when a row has r tokens left: the least room that suffices is one shift away
+
+    def put(self, index: int, length: int) -> None:
+        """Puts an example into the fullest row that has room for it, or into a new one."""
+        fitting = self._rooms >> length
         if fitting:
             room = length + (fitting & -fitting).bit_length() - 1
-            row = by_room[room].pop()
-            if not by_room[room]:
-                rooms ^= 1 << room
+            row = self._by_room[room].pop()
+            if not self._by_room[room]:
+                self._rooms ^= 1 << room
         else:
-            room, row = budget, len(rows)
-            rows.append([])
-        rows[row].append(index)
-        by_room.setdefault(room - length, []).append(row)
-        rooms |= 1 << (room - length)
-    return rows
+            room, row = self._budget, len(self.filled)
+            self.filled.append([])
+        self.filled[row].append(index)
+        self._by_room.setdefault(room - length, []).append(row)
+        self._rooms |= 1 << (room - length)
 
 
 def packing_efficiency(lengths: npt.ArrayLike, rows: Sequence[npt.NDArray[np.int64]], budget: int) -> float:
