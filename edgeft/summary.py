@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def describe(graph: Graph, name: str) -> str:
     folder = graph.run.path(name)
     kind = name.partition("/")[0]
     if kind == "tokens":
-        return _describe_tokens(folder)
+        return describe_tokens(_read(folder / "tokens.json"))
     if kind == "adapter":
         figures = _read(folder / "training.json")
         losses = f"loss {figures['first_loss']:.3f} -> {figures['last_loss']:.3f}"
@@ -101,8 +102,8 @@ def describe(graph: Graph, name: str) -> str:
     return human_size(size_bytes)
 
 
-def _describe_tokens(folder: Path) -> str:
-    counts = _read(folder / "tokens.json")
+def describe_tokens(counts: Mapping[str, Any]) -> str:
+    """Returns the account of tokens.json in one line; every record that came in is in it."""
     dropped = [f"{count:,} dropped ({reason.replace('_', '-')})" for reason, count in _some(counts["records_dropped"])]
     held = [f"{counts[key]:,} {what}" for key, what in _HELD.items() if counts[key]]
     parts = [

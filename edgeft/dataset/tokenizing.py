@@ -133,21 +133,18 @@ def tokenize_all(records: Sequence[Record], tokenizer: TokenizerView) -> list[Ex
     A conversation is `tokenize_record`'s; every text that it asks for is rendered once and all are encoded together. A
     plain text is its tokens and one end token, all of them trained.
     """
-    rendered = [_Rendered(record, tokenizer) for record in records]
-    texts = dict.fromkeys(text for conversation in rendered for text in conversation.texts())
+    encoded: dict[str, list[int]] = {}
+    views = [_Remembering(record, tokenizer, encoded) for record in records]
+    texts = list(dict.fromkeys(text for view in views for text in view.texts()))
     encode_all = tokenizer.encode_all or (lambda batch: [tokenizer.encode(text) for text in batch])
-    encoded = dict(zip(texts, encode_all(list(texts)), strict=True))
-
-    def encode(text: str) -> list[int]:
-        return encoded[text] if text in encoded else tokenizer.encode(text)
-
+    encoded.update(zip(texts, encode_all(texts), strict=True))
     results: list[Example | list[Finding]] = []
-    for record, conversation in zip(records, rendered, strict=True):
+    for record, view in zip(records, views, strict=True):
         try:
             if is_text(record):
-                results.append(_text_example(encode(record.messages[0]["content"]), tokenizer))
+                results.append(_text_example(view.encode(record.messages[0]["content"]), tokenizer))
             else:
-                results.append(tokenize_record(record, conversation.render, encode, tokenizer.end_ids))
+                results.append(tokenize_record(record, view.render, view.encode, tokenizer.end_ids))
         except EdgeftError as error:
             results.append(
                 [Finding("error", "untrainable", record.place, fault.what, fault.remedy) for fault in error.problems]
@@ -179,20 +176,26 @@ def shorten(record: Record, tokenizer: TokenizerView, max_tokens: int) -> Record
     return without(starts[first]) if first < len(starts) else None
 
 
-class _Rendered:
-    """The renderings of one conversation, each made once."""
+class _Remembering:
+    """A tokenizer for one record that renders nothing twice, and encodes nothing that is among `encoded`."""
 
-    def __init__(self, record: Record, tokenizer: TokenizerView) -> None:
+    def __init__(self, record: Record, tokenizer: TokenizerView, encoded: dict[str, list[int]]) -> None:
         self._record = record
         self._tokenizer = tokenizer
-        self._texts: dict[tuple[int, bool], str] = {}
+        self._encoded = encoded
+        self._rendered: dict[tuple[int, bool], str] = {}
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         """Renders the first messages of the conversation."""
         key = (len(messages), add_generation_prompt)
-        if key not in self._texts:
-            self._texts[key] = self._tokenizer.render(messages, add_generation_prompt)
-        return self._texts[key]
+        if key not in self._rendered:
+            self._rendered[key] = self._tokenizer.render(messages, add_generation_prompt)
+        return self._rendered[key]
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of a text."""
+        ids = self._encoded.get(text)
+        return self._tokenizer.encode(text) if ids is None else ids
 
     def texts(self) -> Iterator[str]:
         """Yields the texts that finding the trained tokens will ask for."""

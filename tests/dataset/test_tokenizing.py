@@ -153,8 +153,8 @@ def test_a_shortened_record_fits_and_one_more_exchange_would_not(sizes: list[int
 
 
 def test_an_exchange_with_tools_goes_as_a_whole() -> None:
-    call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
-    older = [{"role": "user", "content": "x " * 30}, call, {"role": "tool", "content": "21"}]
+    call: Message = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
+    older: list[Message] = [{"role": "user", "content": "x " * 30}, call, {"role": "tool", "content": "21"}]
     record = Record((*older, {"role": "assistant", "content": "warm"}, *conversation("y", "z").messages), Place("made"))
     shortened = shorten(record, VIEW, 20)
     assert shortened is not None
