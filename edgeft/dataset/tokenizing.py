@@ -34,7 +34,7 @@ ROW = np.dtype(
         ("answer", "<u8"),
     ]
 )
-"""What is kept in memory of a record, 61 bytes."""
+"""What is kept in memory of a record, 59 bytes."""
 
 Rows = npt.NDArray[np.void]
 

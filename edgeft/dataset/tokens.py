@@ -74,11 +74,11 @@ def build_tokens(
 ) -> Tokens:
     """Tokenizes and splits the records into the folder `out`: train/, evaluation/, test.jsonl and tokens.json.
 
-    Memory does not grow with the records but for 61 bytes of each, and the bytes written do not depend on `workers`
-    (processes; unset: one a core). Without a source for evaluation a share of the training records is held out
-    (`edgeft.dataset.split` says which); without one for tests the evaluation's conversations are tested on. Raises
-    EdgeftError with all errors among the findings, and where nothing is left to train or to evaluate; then nothing is
-    written.
+    Memory grows by about 60 bytes a record alone, and the bytes written do not depend on `workers` (processes; unset:
+    one a core). Without a source for evaluation a share of the training records is held out: `edgeft.dataset.split`
+    says which, and `grouping` gives the near-duplicates that it keeps together. Without one for tests the evaluation's
+    conversations are tested on. Raises EdgeftError with all errors among the findings, and where nothing is left to
+    train or to evaluate; then nothing is written.
     """
     log = FindingLog()
     with TemporaryDirectory(prefix=".staging", dir=out) as folder:
@@ -89,7 +89,8 @@ def build_tokens(
         tested = staging.stream_tests(inputs.test)
         log.raise_errors()
         progress(len(rows), len(rows), "splitting and writing")
-        sides = _sides(rows, inputs, config, None if grouping is None else grouping(staging.records()))
+        groups = None if grouping is None or inputs.evaluation is not None else grouping(staging.records())
+        sides = _sides(rows, inputs, config, groups)
         outcome = _outcome(rows, inputs, sides, tested)
         staging.write(outcome, out, own_tests=inputs.test is not None)
         end_ids = sorted(open_tokenizer().end_ids)
