@@ -17,7 +17,7 @@ _PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 @dataclass(frozen=True)
 class Tokens:
-    """A folder with `train.npz` and `evaluation.npz` (token ids, loss mask), `test.jsonl` and `tokens.json`."""
+    """A folder with `train/` and `evaluation/` (stores of token ids and loss mask), `test.jsonl` and `tokens.json`."""
 
     path: Path
 

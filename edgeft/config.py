@@ -63,7 +63,8 @@ class DatasetConfig(Section):
     evaluation_fraction: float = Field(0.1, gt=0, lt=1, description="share of `train` kept for evaluation loss")
     max_tokens: int = Field(1024, ge=8, description="longest record in tokens, template included")
     over_length: Literal["error", "drop", "truncate"] = Field(
-        "error", description="what happens to a longer record; truncate shortens its prompt and keeps the answer"
+        "error",
+        description="what happens to a longer record; truncate removes its oldest exchanges, and cuts plain text",
     )
 
     @property

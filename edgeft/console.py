@@ -43,7 +43,7 @@ class Output:
             task = bars.add_task(escape(title), total=None, status="")
 
             def report(done: float, total: float, status: str = "") -> None:
-                bars.update(task, completed=done, total=total, status=escape(status))
+                bars.update(task, completed=done, total=total or None, status=escape(status))
 
             yield report
 

@@ -24,6 +24,14 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def count_lines(path: Path) -> int:
+    """Returns the newlines of a file, at the speed of the disk; 0 when there is no such file."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(_HASH_BLOCK_BYTES), b""))
+
+
 def sha256_json(value: object) -> str:
     """Returns the hex SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

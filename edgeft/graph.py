@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.artifacts import Adapter, Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens
 from edgeft.config import Config
-from edgeft.dataset.records import Record, read_records
+from edgeft.dataset.records import Record, read_records, stream_records
 from edgeft.errors import EdgeftError, Problem
+from edgeft.files import count_lines
 from edgeft.progress import Progress
 from edgeft.rundir import RunDir
 
 if TYPE_CHECKING:
+    from edgeft.dataset.tokens import TokenSource
     from edgeft.hf import PreTrainedModel
 
 STAGES = ("tokens", "train", "merge", "convert", "quantize", "reference", "parity", "eval")
@@ -127,10 +130,9 @@ class Graph:
         config = self.config
         base = {"base": Path(config.base)} if self.base_is_folder else {}
         named = {} if self.base_is_folder else {"base": config.base}
-        files = {"train": config.path(config.dataset.train)}
-        if config.dataset.test is not None:
-            files["test"] = config.path(config.dataset.test)
-        dataset = config.dataset.model_dump(exclude={"train", "test"}) | named
+        files = {key: config.path(name) for key, name in self._files_of_records()}
+        dataset = config.dataset.model_dump(exclude={"train", "evaluation", "test"}) | named
+        dataset |= {"weights": [source.weight for source in config.dataset.sources]}
         yield Node("tokens", "tokens", self._make_tokens, (), dataset, {**files, **base})
         training = config.train.model_dump(mode="json") | named
         yield Node("adapter", "train", self._make_adapter, ("tokens",), training, base, resumable=True)
@@ -139,6 +141,16 @@ class Graph:
         for name in self.file_types[1:]:
             yield Node(f"quantized/{name}", "quantize", self._quantizer(name), ("gguf",), {"type": name})
         yield from self._checks(base, named)
+
+    def _files_of_records(self) -> Iterator[tuple[str, str]]:
+        """Yields the configuration's key of each file of records, and its name."""
+        dataset = self.config.dataset
+        if isinstance(dataset.train, str):
+            yield "train", dataset.train
+        else:
+            yield from ((f"train[{number}]", source.path) for number, source in enumerate(dataset.train))
+        others = (("evaluation", dataset.evaluation), ("test", dataset.test))
+        yield from ((key, name) for key, name in others if name is not None)
 
     def _checks(self, base: dict[str, Path], named: dict[str, str]) -> Iterator[Node]:
         parity, evaluation = self.config.parity, self.config.eval
@@ -157,18 +169,22 @@ class Graph:
 
     def _make_tokens(self, out: Path, progress: Progress) -> None:
         from edgeft import hf
-        from edgeft.dataset.tokens import TokenizerView, build_tokens
+        from edgeft.dataset.tokens import TokenInputs, build_tokens
 
         hf.quiet()
-        tokenizer = hf.load_tokenizer(self.base.path)
-        view = TokenizerView(
-            render=lambda messages, prompt: hf.render(tokenizer, messages, prompt),
-            encode=lambda text: hf.encode(tokenizer, text),
-            end_ids=hf.end_token_ids(tokenizer, self.base.path),
-        )
         dataset = self.config.dataset
-        test = None if dataset.test is None else self.config.path(dataset.test)
-        build_tokens(self.config.path(dataset.train), test, view, dataset, out, progress)
+        inputs = TokenInputs(
+            [self._token_source(source.path, source.weight) for source in dataset.sources],
+            None if dataset.evaluation is None else self._token_source(dataset.evaluation),
+            None if dataset.test is None else self._token_source(dataset.test),
+        )
+        build_tokens(inputs, hf.tokenizer_opener(self.base.path), dataset, out, progress)
+
+    def _token_source(self, name: str, weight: float = 1.0) -> TokenSource:
+        from edgeft.dataset.tokens import TokenSource
+
+        path = self.config.path(name)
+        return TokenSource(str(path), partial(stream_records, path), weight, count_lines(path))
 
     def _make_adapter(self, out: Path, progress: Progress) -> None:
         from edgeft.train import train
@@ -255,9 +271,8 @@ class Graph:
     def require_sources(self) -> None:
         """Raises EdgeftError, with every problem, unless the base model and the files of records are there."""
         problems = []
-        dataset = self.config.dataset
-        for key, name in (("train", dataset.train), ("test", dataset.test)):
-            if name is not None and not self.config.path(name).is_file():
+        for key, name in self._files_of_records():
+            if not self.config.path(name).is_file():
                 where = f"dataset.{key}: {self.config.path(name)}"
                 problems.append(Problem("no such file", where, "name a JSONL file of chat records"))
         if self.base_is_folder:

@@ -6,7 +6,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with the work `done` out of `total` (any unit, the same for one stage) and a short status line."""
+    """Called with the work `done` out of `total` and a short status line.
+
+    The unit is any, the same for one stage; a `total` of 0 is not known yet.
+    """
 
     def __call__(self, done: float, total: float, status: str = "") -> None: ...
 

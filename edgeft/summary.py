@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def describe(graph: Graph, name: str) -> str:
     folder = graph.run.path(name)
     kind = name.partition("/")[0]
     if kind == "tokens":
-        return _describe_tokens(folder)
+        return describe_tokens(_read(folder / "tokens.json"))
     if kind == "adapter":
         figures = _read(folder / "training.json")
         losses = f"loss {figures['first_loss']:.3f} -> {figures['last_loss']:.3f}"
@@ -101,14 +102,33 @@ def describe(graph: Graph, name: str) -> str:
     return human_size(size_bytes)
 
 
-def _describe_tokens(folder: Path) -> str:
-    counts = _read(folder / "tokens.json")
-    dropped = sum(counts["records_dropped"].values())
-    return (
-        f"{counts['records_in']:,} records in = {counts['records_train']:,} train + {counts['records_evaluation']:,} "
-        f"evaluation + {dropped:,} dropped; {counts['records_test']:,} test; "
-        f"{counts['tokens_trained']:,} of {counts['tokens_in']:,} tokens trained"
-    )
+def describe_tokens(counts: Mapping[str, Any]) -> str:
+    """Returns the account of tokens.json in one line; every record that came in is in it."""
+    dropped = [f"{count:,} dropped ({reason.replace('_', '-')})" for reason, count in _some(counts["records_dropped"])]
+    held = [f"{counts[key]:,} {what}" for key, what in _HELD.items() if counts[key]]
+    parts = [
+        f"{counts['records_train']:,} train",
+        f"{counts['records_evaluation']:,} evaluation" + (f" ({', '.join(held)})" if held else ""),
+        *(dropped or ["0 dropped"]),
+    ]
+    others = [f"{counts['records_test']:,} test"]
+    others += [f"{counts[key]:,} {what}" for key, what in _NOTED.items() if counts[key]]
+    others += [f"{count:,} trained prompts are in {split} too" for split, count in _some(counts["trained_prompts_in"])]
+    others += [f"{count:,} {code}" for code, count in counts["findings"].items()]
+    others.append(f"{counts['tokens_trained']:,} of {counts['tokens_in']:,} tokens trained")
+    return f"{counts['records_in']:,} records in = {' + '.join(parts)}; {'; '.join(others)}"
+
+
+_HELD = {"evaluation_by_group": "for a near-duplicate", "evaluation_by_need": "for want of others"}
+_NOTED = {
+    "records_shortened": "shortened",
+    "texts_in_pieces": "texts in pieces",
+    "records_repeated": "given more than once",
+}
+
+
+def _some(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return [(name, count) for name, count in counts.items() if count]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_required_keys_say_what_they_are(tmp_path: Path) -> None:
     assert found.keys() == {"model.base", "dataset"}
     assert all(problem.what == "this key is required" for problem in found.values())
     assert "Hugging Face hub id" in found["model.base"].remedy
-    assert found["dataset"].remedy.startswith("a table with the keys train, test,")
+    assert found["dataset"].remedy.startswith("a table with the keys train, evaluation, test,")
 
 
 @pytest.mark.parametrize(

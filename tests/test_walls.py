@@ -26,9 +26,9 @@ TESTS = Path(__file__).parent
 # stages among them, do not know one another.
 LEVELS = {
     **dict.fromkeys(("errors", "progress"), 0),
-    **dict.fromkeys(("files", "quant_types"), 1),
-    **dict.fromkeys(("artifacts", "config", "rundir"), 2),
-    **dict.fromkeys(("dataset", "template"), 3),
+    **dict.fromkeys(("artifacts", "files", "quant_types"), 1),
+    **dict.fromkeys(("config", "rundir", "template"), 2),
+    "dataset": 3,
     **dict.fromkeys(("hf", "llamacpp", "weights"), 4),
     **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat"), 5),
     **dict.fromkeys(("graph", "console"), 6),

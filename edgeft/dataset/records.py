@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.artifacts import Message
-from edgeft.dataset.findings import Place
-from edgeft.errors import EdgeftError, Problem
+from edgeft.dataset.findings import Finding, Place, raise_errors
+from edgeft.errors import EdgeftError
 
 _EXPECTED = (
     'expected one JSON object a line: {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}'
@@ -61,32 +61,33 @@ class Record:
 
 def read_records(path: Path) -> list[Record]:
     """Reads a JSONL file; blank lines are allowed. Raises EdgeftError naming every faulty line."""
+    items = list(stream_records(path))
+    raise_errors(item for item in items if isinstance(item, Finding))
+    if not items:
+        raise EdgeftError("the file holds no records", str(path), _EXPECTED)
+    return [item for item in items if isinstance(item, Record)]
+
+
+def stream_records(path: Path) -> Iterator[Record | Finding]:
+    """Yields the records of a JSONL file and the errors among its lines, in their order; blank lines are allowed."""
     if not path.is_file():
-        raise EdgeftError("no such file", where=str(path), remedy="name a JSONL file of chat records")
-    records: list[Record] = []
-    problems: list[Problem] = []
-    for line_number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{line_number}"
-        try:
-            messages = _parse(line)
-        except ValueError as error:
-            problems.append(Problem(str(error), where, _EXPECTED))
-            continue
-        faults = list(_faults(messages))
-        problems += [Problem(fault, where, remedy) for fault, remedy in faults]
-        if not faults:
-            records.append(
-                Record(
-                    tuple({"role": m["role"], "content": m["content"]} for m in messages), Place(str(path), line_number)
-                )
-            )
-    if not records and not problems:
-        problems.append(Problem("the file holds no records", str(path), _EXPECTED))
-    if problems:
-        raise EdgeftError(problems)
-    return records
+        yield Finding("error", "no-file", Place(str(path)), "no such file", "name a JSONL file of chat records")
+        return
+    with path.open("rb") as file:
+        for line_number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            place = Place(str(path), line_number)
+            try:
+                messages = _parse(line.removesuffix(b"\n"))
+            except ValueError as error:
+                yield Finding("error", "unreadable", place, str(error), _EXPECTED)
+                continue
+            faults = [Finding("error", "malformed", place, fault, remedy) for fault, remedy in _faults(messages)]
+            if faults:
+                yield from faults
+            else:
+                yield Record(tuple({"role": m["role"], "content": m["content"]} for m in messages), place)
 
 
 def _parse(line: bytes) -> list[Any]:

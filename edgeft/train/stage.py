@@ -30,8 +30,8 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     hf.quiet()
     device = hf.pick_device(config.device)
     hf.seed_everything(config.seed)
-    training = ExampleDataset(TokenizedExamples(tokens.path / "train.npz"))
-    evaluation = ExampleDataset(TokenizedExamples(tokens.path / "evaluation.npz"))
+    training = ExampleDataset(TokenizedExamples(tokens.path / "train"))
+    evaluation = ExampleDataset(TokenizedExamples(tokens.path / "evaluation"))
     recompute = device == "cuda" if config.gradient_checkpointing is None else config.gradient_checkpointing
     model = hf.add_lora(hf.load_quantized(base, device), config.lora, gradient_checkpointing=recompute)
     checkpoints = out / "checkpoints"

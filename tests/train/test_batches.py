@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,18 @@ from tiny_run import write_records
 
 from edgeft import hf
 from edgeft.config import DatasetConfig
-from edgeft.dataset.tokens import TokenizedExamples, TokenizerView, build_tokens
-from edgeft.train.batches import IGNORED, ExampleDataset, LengthGroupedSampler, collate
+from edgeft.dataset.mask import Example
+from edgeft.dataset.packing import pack_examples
+from edgeft.dataset.records import stream_records
+from edgeft.dataset.tokens import TokenInputs, TokenizedExamples, TokenizerView, TokenSource, build_tokens
+from edgeft.train.batches import (
+    IGNORED,
+    ExampleDataset,
+    LengthGroupedSampler,
+    block_diagonal,
+    collate,
+    collate_packed,
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +40,9 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> TokenizedExamples:
     )
     out = folder / "tokens"
     out.mkdir()
-    build_tokens(folder / "train.jsonl", None, view, DatasetConfig(train="train.jsonl"), out)
-    return TokenizedExamples(out / "train.npz")
+    source = TokenSource("train.jsonl", partial(stream_records, folder / "train.jsonl"))
+    build_tokens(TokenInputs([source]), lambda: view, DatasetConfig(train="train.jsonl"), out)
+    return TokenizedExamples(out / "train")
 
 
 def test_labels_are_the_answer_and_its_end_token(examples: TokenizedExamples) -> None:
@@ -80,3 +92,31 @@ def test_batches_are_of_about_equal_length() -> None:
 
     grouped = padding(list(LengthGroupedSampler(lengths, batch_size=8, seed=0)))
     assert grouped < 0.1 < padding(list(range(1024)))
+
+
+def test_a_packed_row_has_the_losses_of_its_examples(examples: TokenizedExamples, tmp_path: Path) -> None:
+    """Each token's loss is the one it has alone, so nothing is seen of the examples beside it."""
+    model = hf.load_model(make_model(tmp_path / "base"), "cpu", torch.float32)
+    chosen = [examples[index] for index in (3, 11, 0, 20)]
+    chosen.insert(2, Example([5, 6, 7], [True, True, True]))
+    row = collate_packed(pack_examples(chosen))
+    mask = block_diagonal(row["cu_seqlens"])
+    assert mask.sum() == sum(len(example.ids) * (len(example.ids) + 1) // 2 for example in chosen)
+
+    def losses(ids: torch.Tensor, labels: torch.Tensor, **settings: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            logits = model(input_ids=ids, **settings).logits[0, :-1]
+        return torch.nn.functional.cross_entropy(logits, labels[0, 1:], ignore_index=IGNORED, reduction="none")
+
+    alone = [losses(torch.tensor([example.ids]), torch.tensor([_labels(example)])) for example in chosen]
+    expected = torch.cat([torch.cat([loss, loss.new_zeros(1)]) for loss in alone])[:-1]
+    settings = {"position_ids": row["position_ids"], "attention_mask": mask}
+    packed = losses(row["input_ids"], row["labels"], **settings)
+    # Float32 sums in another order, over at most 64 channels a head.
+    torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
+    leaking = losses(row["input_ids"], row["labels"])
+    assert (leaking - expected).abs().max() > 0.01
+
+
+def _labels(example: Example) -> list[int]:
+    return [token if flag else IGNORED for token, flag in zip(example.ids, example.trained, strict=True)]
