@@ -3,6 +3,7 @@
 Run `python scripts/bench_data.py --records 10000 100000`; it needs `pip install datasets`. Each tool runs in a process
 of its own, from a JSONL file to tokens on disk, split into training and evaluation. Memory is the largest sum of the
 resident sizes of that process and all below it, looked at every 20 ms; pages that they share are counted in each.
+"CPU s" is the time of all processors: what to compare where other programs run beside.
 """
 
 from __future__ import annotations
@@ -33,22 +34,18 @@ def main() -> None:
         print(json.dumps(_TOOLS[options.tool](options.file, options.out, options.model, options.workers)))
         return
     print(f"{os.cpu_count()} cores, {_processor()}; {options.workers} workers; {options.model}")
-    print(
-        f"{'records':>9}  {'tool':<9} {'seconds':>8} {'records/s':>10} {'peak MiB':>9} {'tokens':>12} {'trained':>12}"
-    )
+    headings = ("seconds", "CPU s", "records/s", "peak MiB", "tokens", "trained")
+    print(f"{'records':>9}  {'tool':<9}" + "".join(f"{heading:>12}" for heading in headings))
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for count in options.records:
             file = Path(folder) / f"{count}.jsonl"
-            file.write_text("", encoding="utf-8")
             write_records(file, count)
             for tool in _TOOLS:
                 with tempfile.TemporaryDirectory(dir=folder) as out:
-                    seconds, peak_bytes, counts = measure(tool, file, Path(out), options)
-                print(
-                    f"{count:>9,}  {tool:<9} {seconds:>8.1f} {count / seconds:>10,.0f} {peak_bytes / 2**20:>9,.0f} "
-                    f"{counts['tokens']:>12,} {counts['trained']:>12,}",
-                    flush=True,
-                )
+                    seconds, busy, peak_bytes, counts = measure(tool, file, Path(out), options)
+                figures = (f"{seconds:.1f}", f"{busy:.1f}", f"{count / seconds:,.0f}", f"{peak_bytes / 2**20:,.0f}")
+                cells = (*figures, f"{counts['tokens']:,}", f"{counts['trained']:,}")
+                print(f"{count:>9,}  {tool:<9}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
             file.unlink()
 
 
@@ -80,10 +77,12 @@ def write_records(path: Path, count: int, seed: int = 0) -> None:
             file.write(json.dumps({"messages": [question, answer]}) + "\n")
 
 
-def measure(tool: str, file: Path, out: Path, options: argparse.Namespace) -> tuple[float, int, Mapping[str, int]]:
-    """Returns the seconds, the peak memory in bytes and the token counts of one tool on one file.
+def measure(
+    tool: str, file: Path, out: Path, options: argparse.Namespace
+) -> tuple[float, float, int, Mapping[str, int]]:
+    """Returns the seconds, those of all processors, the peak memory in bytes and the token counts of one tool.
 
-    What counts the tokens afterwards is not measured: a tool makes the file `done` before.
+    What counts the tokens afterwards is not measured: a tool writes the file `done` before.
     """
     flags = ["--tool", tool, "--file", file, "--out", out, "--model", options.model, "--workers", options.workers]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HOME": str(out / "cache"), "HF_HUB_OFFLINE": "1"}
@@ -100,7 +99,15 @@ def measure(tool: str, file: Path, out: Path, options: argparse.Namespace) -> tu
         printed = process.communicate()[0]
     if process.returncode != 0:
         raise SystemExit(f"{tool} failed; run: {' '.join(command)}")
-    return seconds, peak_bytes, json.loads(printed.splitlines()[-1])
+    return seconds, float(done.read_text()), peak_bytes, json.loads(printed.splitlines()[-1])
+
+
+def _finish(out: Path) -> None:
+    """Says that the work is done, and what processor time it took, that of ended processes below included."""
+    times = os.times()
+    partial = out / "done.partial"
+    partial.write_text(str(times.user + times.system + times.children_user + times.children_system))
+    partial.rename(out / "done")
 
 
 def _tree(root: int) -> Iterator[int]:
@@ -136,7 +143,7 @@ def run_edgeft(file: Path, out: Path, model: Path, workers: int) -> dict[str, in
     source = TokenSource(str(file), partial(stream_records, file))
     config = DatasetConfig(train=str(file), max_tokens=100_000)
     tokens = build_tokens(TokenInputs([source]), hf.tokenizer_opener(model), config, out, workers=workers)
-    (out / "done").touch()
+    _finish(out)
     counts = token_counts(tokens)
     return {"tokens": counts["tokens_used"], "trained": counts["tokens_trained"]}
 
@@ -163,7 +170,7 @@ def run_datasets(file: Path, out: Path, model: Path, workers: int) -> dict[str, 
     records = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(out / "cache"))
     tokenized = records.map(tokenize, batched=True, num_proc=workers, remove_columns=["messages"])
     tokenized.train_test_split(0.1, seed=0)
-    (out / "done").touch()
+    _finish(out)
     tokens = trained = 0
     for batch in tokenized.with_format("numpy").iter(10_000):
         tokens += sum(len(row) for row in batch["input_ids"])
