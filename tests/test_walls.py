@@ -31,7 +31,7 @@ LEVELS = {
     **dict.fromkeys(("dataset", "template"), 3),
     **dict.fromkeys(("hf", "llamacpp", "weights"), 4),
     **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat"), 5),
-    **dict.fromkeys(("graph", "console"), 6),
+    **dict.fromkeys(("graph", "console", "tables"), 6),
     **dict.fromkeys(("pipeline", "summary"), 7),
     "cli": 8,
     "__main__": 9,
@@ -40,6 +40,7 @@ ONLY_IMPORTERS = {
     **dict.fromkeys(("transformers", "peft", "bitsandbytes", "huggingface_hub", "accelerate"), "hf"),
     "llama_cpp": "llamacpp",
     "click": "cli",
+    "py3langid": "dataset",
 }
 MOST_LINES = 320
 TRAIN_LIBRARIES = (

@@ -79,9 +79,9 @@ def similarities(
 
 def runs(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Returns the numbers from each start on, as many as its length, one after another."""
-    ends = np.cumsum(lengths)
-    numbers: npt.NDArray[np.int64] = np.arange(ends[-1] if len(ends) else 0)
-    return numbers + np.repeat(starts - (ends - lengths), lengths)
+    ends: npt.NDArray[np.int64] = np.cumsum(lengths)
+    within: npt.NDArray[np.int64] = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
+    return within + np.repeat(starts, lengths)
 
 
 def _mixed(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
