@@ -76,7 +76,8 @@ def _figures(report: CheckReport) -> Iterator[RenderableType]:
         if lengths := figures.get("lengths"):
             yield _indented(Text(_lengths(lengths)), 2)
         for name in ("languages", "scripts"):
-            if shares := figures.get("prompts", {}).get(name):
+            shares = figures.get("prompts", {}).get(name, {})
+            if len(shares) > (name == "scripts"):  # of one script there is nothing to say
                 yield _indented(Text(f"{name} of the prompts: {_listed(shares)}"), 2)
         for key, labels in figures.get("labels", {}).items():
             total = sum(labels.values())

@@ -22,15 +22,16 @@ _PATTERN = re.compile(
     f"|(?:[\xce\xcf\xd0\xd1\xd7\xd8\xd9]{_CONTINUED}){{2,}}"  # Greek, Cyrillic, Hebrew, Arabic
     f"|(?:[\xe0-\xef]{_CONTINUED}{{2}}){{2,}}"  # Devanagari, Thai, Chinese, Japanese, Korean
 )
-# One of these begins every sequence of the pattern: a quick look before the slow one.
-_LEADS = re.compile("[\xc2-\xc5\xce-\xd1\xd7-\xd9\xe0-\xf0]")
+# Every sequence of the pattern begins so: a quick look before the slow one.
+_BEGIN = re.compile(f"[\xc2-\xc5\xce-\xd1\xd7-\xd9\xe0-\xf0][\u0178{_CONTINUED[1:]}")
 
 
-_WORD_END, _WORD_START = re.compile(r"\w{0,20}$"), re.compile(r"\w{0,20}")
+# As much of the word around the damage as is shown.
+_WORD_END, _WORD_START = re.compile(r'[^ \t\r\n"]{0,30}$'), re.compile(r'[^ \t\r\n"]{0,30}')
 
 
 class Mojibake(NamedTuple):
-    """Where the damage is, the word that is written there, and how it reads once that damage is mended."""
+    """The first damage: where it is, the word that is written there, and how that word reads once it is mended."""
 
     span: tuple[int, int]
     wrong: str
@@ -39,21 +40,26 @@ class Mojibake(NamedTuple):
 
 def find_mojibake(text: str) -> Mojibake | None:
     """Returns the first damage in a text."""
-    if _LEADS.search(text) is None:
+    if _BEGIN.search(text) is None:
         return None
     for match in _PATTERN.finditer(text):
-        after_capital = match.start() > 0 and text[match.start() - 1].isupper()
-        if after_capital and (match[0][0] == "\xc2" or match[0][1] in _TYPOGRAPHY):
-            continue
-        try:
-            right = b"".join(map(_byte, match[0])).decode("utf-8")
-        except UnicodeDecodeError:
-            continue
-        start, end = match.span()
-        before, after = _WORD_END.search(text[:start]), _WORD_START.match(text[end:])
-        left, rest = before[0] if before else "", after[0] if after else ""
-        return Mojibake(match.span(), left + match[0] + rest, left + right + rest)
+        if _mended(match) != match[0]:
+            start, end = match.span()
+            before, after = _WORD_END.search(text[max(0, start - 30) : start]), _WORD_START.match(text, end)
+            word = text[start - len(before[0] if before else "") : after.end() if after else end]
+            return Mojibake((start, end), word, _PATTERN.sub(_mended, word))
     return None
+
+
+def _mended(match: re.Match[str]) -> str:
+    """Returns what was meant, or the same where it is no damage."""
+    after_capital = match.start() > 0 and match.string[match.start() - 1].isupper()
+    if after_capital and (match[0][0] == "\xc2" or match[0][1] in _TYPOGRAPHY):
+        return match[0]
+    try:
+        return b"".join(map(_byte, match[0])).decode("utf-8")
+    except UnicodeDecodeError:
+        return match[0]
 
 
 def _byte(character: str) -> bytes:

@@ -32,6 +32,7 @@ _COMMON_SHARE, _LEAST_TO_TELL, _SAMPLE = 0.1, 100, 20_000
 _MOST_ALIKE, _MOST_ALIKE_SHARE = 10, 0.05
 # Fewer values than this of a sketch that is a sample tell nothing.
 _LEAST_LEFT = 8
+_NEARLY = 0.99
 
 _Ints = npt.NDArray[np.int64]
 
@@ -115,7 +116,8 @@ class NearDuplicates:
             earlier, later = distinct[left], distinct[right]
             merge(label, earlier, later)
             order = np.argsort(-earlier, kind="stable")  # of several for one record, the last one written stays
-            earlier, later, alike = earlier[order], later[order], alike[order]
+            earlier, later = earlier[order], later[order]
+            alike = np.minimum(alike[order], _NEARLY)  # 1 is for the same text
             better = (partner[later] < 0) | (earlier < partner[later])
             partner[later[better]], similarity[later[better]] = earlier[better], alike[better]
         return label, partner, similarity
