@@ -14,9 +14,11 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from edgeft.chat import Terminal
+from edgeft.dataset.check.report import CheckReport
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size
 from edgeft.progress import Progress, silent
+from edgeft.tables import findings_table
 
 _MAX_PROBLEMS = 25
 # Tables are cut at the width of a terminal; a pipe has none, and what reads it wants every word.
@@ -103,6 +105,12 @@ class Output:
                 _VERDICTS[report["verdict"]],
             )
         self.out.print(table)
+
+    def findings(self, report: CheckReport) -> None:
+        """Prints a check of records; a pipe gets lines of 120 columns."""
+        width = None if self.out.is_terminal else 120
+        for block in findings_table(report):
+            self.out.print(block, width=width)
 
     def terminal(self) -> Terminal:
         """Returns the terminal as a place for a conversation; without a person at it there is no prompt."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from edgeft.artifacts import Adapter, Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens
 from edgeft.config import Config
@@ -38,6 +41,16 @@ class Node:
     config: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Path] = field(default_factory=dict)
     resumable: bool = False
+
+
+def near_groups(records: Iterable[Record]) -> npt.NDArray[np.int64]:
+    """Returns the number of each record's group of near-duplicates, (records,)."""
+    from edgeft.dataset.check.near import NearDuplicates
+
+    near = NearDuplicates()
+    for record in records:
+        near.add(record)
+    return near.groups()
 
 
 class Graph:
@@ -178,7 +191,8 @@ class Graph:
             None if dataset.evaluation is None else self._token_source(dataset.evaluation),
             None if dataset.test is None else self._token_source(dataset.test),
         )
-        build_tokens(inputs, hf.tokenizer_opener(self.base.path), dataset, out, progress)
+        opener = hf.tokenizer_opener(self.base.path)
+        build_tokens(inputs, opener, dataset, out, progress, grouping=near_groups)
 
     def _token_source(self, name: str, weight: float = 1.0) -> TokenSource:
         from edgeft.dataset.tokens import TokenSource

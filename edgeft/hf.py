@@ -188,6 +188,12 @@ def _probe(view: TokenizerView) -> list[tuple[str, list[int]]]:
     return [(text, view.encode(text)) for text in texts]
 
 
+def special_texts(folder: Path) -> tuple[str, ...]:
+    """Returns the special tokens of a checkpoint's tokenizer, as "<|im_end|>"."""
+    added = load_tokenizer(folder).added_tokens_decoder.values()
+    return tuple(sorted(token.content for token in added if token.special))
+
+
 def load_model(checkpoint: Checkpoint, device: Device, dtype: torch.dtype) -> PreTrainedModel:
     """Loads a checkpoint unquantized, in evaluation mode."""
     model = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=dtype, device_map={"": device})

@@ -30,7 +30,7 @@ LEVELS = {
     **dict.fromkeys(("config", "rundir", "template"), 2),
     "dataset": 3,
     **dict.fromkeys(("hf", "llamacpp", "weights"), 4),
-    **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat"), 5),
+    **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat", "tables"), 5),
     **dict.fromkeys(("graph", "console"), 6),
     **dict.fromkeys(("pipeline", "summary"), 7),
     "cli": 8,
@@ -40,6 +40,7 @@ ONLY_IMPORTERS = {
     **dict.fromkeys(("transformers", "peft", "bitsandbytes", "huggingface_hub", "accelerate"), "hf"),
     "llama_cpp": "llamacpp",
     "click": "cli",
+    "py3langid": "dataset",
 }
 MOST_LINES = 320
 TRAIN_LIBRARIES = (

@@ -9,6 +9,7 @@ import click
 
 from edgeft import __version__
 from edgeft.cli.chat import chat
+from edgeft.cli.data import data
 from edgeft.cli.group import Cli
 from edgeft.cli.parity import parity
 from edgeft.cli.run import run, show
@@ -26,5 +27,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")
 
 
-for _command in (run, show, merge, convert, quantize, parity, chat):
+for _command in (run, show, data, merge, convert, quantize, parity, chat):
     main.add_command(_command)

@@ -1,0 +1,108 @@
+"""The report on records as a person reads it: grouped by what is wrong, the first places of each, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from edgeft.dataset.check.report import CheckReport
+from edgeft.dataset.check.settings import CODES
+from edgeft.dataset.findings import Finding, Severity
+
+_PLACES_SHOWN = 3
+_LABELS_SHOWN = 6
+_STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_NOUNS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
+
+
+def findings_table(report: CheckReport, most: int = _PLACES_SHOWN) -> list[RenderableType]:
+    """Returns what to print of a report: a block for each code with its `most` first places, then the figures.
+
+    It wraps at the width of a terminal and needs 40 columns.
+    """
+    blocks: list[RenderableType] = []
+    for (severity, code), findings in groupby(_by_code(report.findings), key=lambda f: (f.severity, f.code)):
+        blocks.append(_block(list(findings), report.found[severity, code], most))
+    return [*blocks, Group(*_figures(report)), _verdict(report)]
+
+
+def _by_code(findings: Sequence[Finding]) -> list[Finding]:
+    order: dict[tuple[Severity, str], int] = {}
+    for finding in findings:
+        order.setdefault((finding.severity, finding.code), len(order))
+    return sorted(findings, key=lambda finding: order[finding.severity, finding.code])
+
+
+def _block(findings: Sequence[Finding], count: int, most: int) -> RenderableType:
+    severity, code = findings[0].severity, findings[0].code
+    title = Text.assemble((severity, _STYLES[severity]), " ", (code, "bold"), f"  {count:,}  ", (_meaning(code), "dim"))
+    lines: list[RenderableType] = [title]
+    one_remedy = len({finding.remedy for finding in findings}) == 1
+    for finding in findings[:most]:
+        field = f" {finding.field}" if finding.field else ""
+        lines.append(_indented(Text.assemble((str(finding.place), "bold"), field), 2))
+        lines += [_indented(Text(line), 6 if nth else 4) for nth, line in enumerate(finding.message.split("\n"))]
+        if not one_remedy:
+            lines.append(_remedy(finding, 4))
+    if count > most:
+        lines.append(_indented(Text(f"and {count - most:,} more", style="dim"), 2))
+    if one_remedy:
+        lines.append(_remedy(findings[0], 2))
+    return Group(*lines, Text())
+
+
+def _meaning(code: str) -> str:
+    return CODES.get(code, "")
+
+
+def _remedy(finding: Finding, left: int) -> RenderableType:
+    return _indented(Text(f"-> {finding.remedy}", style="green"), left)
+
+
+def _indented(text: Text, left: int) -> RenderableType:
+    text.overflow = "fold"
+    return Padding(text, (0, 0, 0, left), expand=False)
+
+
+def _figures(report: CheckReport) -> Iterator[RenderableType]:
+    for split, count in report.records.items():
+        yield Text.assemble((split, "bold"), f"  {count:,} records")
+        figures = report.figures.get(split, {})
+        if lengths := figures.get("lengths"):
+            yield _indented(Text(_lengths(lengths)), 2)
+        for name in ("languages", "scripts"):
+            shares = figures.get("prompts", {}).get(name, {})
+            if len(shares) > (name == "scripts"):  # of one script there is nothing to say
+                yield _indented(Text(f"{name} of the prompts: {_listed(shares)}"), 2)
+        for key, labels in figures.get("labels", {}).items():
+            total = sum(labels.values())
+            yield _indented(Text(f"{key}: {_listed({label: n / total for label, n in labels.items()})}"), 2)
+
+
+def _lengths(lengths: Mapping[str, Any]) -> str:
+    percentiles = lengths["percentiles"]
+    return (
+        f"{lengths['unit']}: half within {percentiles['50']:,}, 95% within {percentiles['95']:,}, "
+        f"longest {lengths['longest']:,} at {lengths['longest_at']}"
+    )
+
+
+def _listed(shares: Mapping[str, float]) -> str:
+    shown = [f"{share:.0%} {name}" for name, share in list(shares.items())[:_LABELS_SHOWN]]
+    more = len(shares) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _verdict(report: CheckReport) -> Text:
+    counts = dict.fromkeys(_NOUNS, 0)
+    for (severity, _), count in report.found.items():
+        counts[severity] += count
+    said = [f"{n:,} {_NOUNS[severity]}{'' if n == 1 else 's'}" for severity, n in counts.items() if n]
+    text = Text("\n" + (", ".join(said) or "nothing to say"))
+    text.stylize("bold red" if not report.ok else "bold green")
+    return text

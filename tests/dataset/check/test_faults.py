@@ -1,0 +1,214 @@
+"""One broken set for each fault: it is found at its place, by its code, with a remedy, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from check_cases import CLEAN, Lines, check, found
+
+from edgeft.dataset.check.check import check_records
+from edgeft.dataset.check.settings import CODES, CheckSettings
+from edgeft.dataset.findings import Finding, Place
+from edgeft.dataset.records import Record
+from edgeft.errors import EdgeftError
+
+USER, ANSWER = "messages[0].content", "messages[1].content"
+FIRST = "train.jsonl:1"
+JSON = tuple((question, json.dumps({"intent": f"i{n}", "slot": n})) for n, (question, _) in enumerate(CLEAN))
+LABELS = tuple((f"{question} {n}", ("yes", "no")[n % 2]) for n in range(3) for question, _ in CLEAN)
+
+FAULTS: list[tuple[str, Lines, str, str]] = [
+    ("warning mojibake", [("Wie heiÃŸt das CafÃ©?", "Reply")], FIRST, USER),
+    ("warning mojibake", [("What?", "Itâ€™s late.")], FIRST, ANSWER),
+    ("warning mojibake", [("a kind reply", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚")], FIRST, ANSWER),
+    ("warning mojibake", [("a smile", "ðŸ˜€")], FIRST, ANSWER),
+    ("warning mojibake", [("20Â°C", "warm")], FIRST, USER),
+    ("warning mojibake", [("Gdzie jest Å‚Ã³dka", "warm")], FIRST, USER),
+    ("warning replacement-character", [("caf\ufffd", "Reply")], FIRST, USER),
+    ("error nul", [("hello", "a\x00b")], FIRST, ANSWER),
+    ("error lone-surrogate", [("half \ud83d", "Reply")], FIRST, USER),
+    ("warning control-character", [("be\x07ll", "Reply")], FIRST, USER),
+    ("warning byte-order-mark", [("\ufeffhello", "Reply")], FIRST, USER),
+    ("warning bidi-control", [("pay \u202e001\u202c now", "Reply")], FIRST, USER),
+    ("warning blank-text", [(" \n", "Reply")], FIRST, USER),
+    ("warning blank-text", [("",)], FIRST, "text"),
+    ("warning answer-whitespace", [("hello", " Reply")], FIRST, ANSWER),
+    ("warning answer-whitespace", [("hello", "Reply\n")], FIRST, ANSWER),
+    ("warning foreign-token-in-text", [("hello", "Reply<|im_end|>")], FIRST, ANSWER),
+    ("warning foreign-token-in-text", [("[INST] hello", "Reply")], FIRST, USER),
+    ("warning duplicate", [CLEAN[3]], "train.jsonl:4", ""),
+    ("warning contradiction", [(CLEAN[3][0], "Another")], "train.jsonl:4", ""),
+    ("info near-duplicate", [("how do I boil an egg so that the yolk stays soft", "So")], "train.jsonl:4", ""),
+    ("info near-duplicate", [("How do I boil an egg so that the yolk stays soft, ok?", "So")], "train.jsonl:4", ""),
+]
+
+
+@pytest.mark.parametrize(("what", "lines", "place", "field"), FAULTS)
+def test_one_fault(what: str, lines: Lines, place: str, field: str) -> None:
+    severity, code = what.split()
+    before = place == FIRST
+    train = [*lines, *CLEAN] if before else [*CLEAN, *lines]
+    place = place if before else f"train.jsonl:{len(train)}"
+    report = check(train)
+    assert found(report) == [(severity, code, place, field)]
+    assert report.ok == (severity != "error")
+
+
+JSON_FAULTS = [
+    ("error unbalanced-json", '{"intent": "a", "slot": 1', ANSWER),
+    ("error unbalanced-json", '```json\n{"intent": "a", "slot": [1}\n```', ANSWER),
+    ("error unbalanced-json", '{"intent": "a", "slot": NaN}', ANSWER),
+    ("warning answer-not-json", "I cannot do that.", ANSWER),
+    ("warning fenced-json", '```json\n{"intent": "a", "slot": 1}\n```', ""),
+    ("info json-keys", '{"intent": "a", "slots": 1}', ""),
+]
+
+
+@pytest.mark.parametrize(("what", "answer", "field"), JSON_FAULTS)
+def test_one_answer_among_json(what: str, answer: str, field: str) -> None:
+    severity, code = what.split()
+    report = check([*JSON, ("And this one?", answer)])
+    assert found(report) == [(severity, code, "train.jsonl:11", field)]
+
+
+def test_broken_json_is_named_with_its_column() -> None:
+    (finding,) = [f for f in check([*JSON, ("And?", '{"intent": "a" "slot": 1}')]).findings if f.severity == "error"]
+    assert 'column 16: expecting \',\' delimiter, at the end of "{"intent": "a" "' in finding.message
+
+
+def test_json_is_asked_of_no_set_of_prose() -> None:
+    assert found(check([*CLEAN, ("An open bracket?", "{"), ("A list?", "[1, 2")])) == []
+
+
+HELD_OUT = [
+    ("error leak", CLEAN[3]),
+    ("warning leak-prompt", (CLEAN[3][0], "Another")),
+    ("warning leak-near", ("where does the river Elbe rise", "Another")),
+]
+
+
+@pytest.mark.parametrize(("what", "line"), HELD_OUT)
+@pytest.mark.parametrize("split", ["evaluation", "test"])
+def test_what_is_held_out_is_not_trained_on(split: str, what: str, line: tuple[str, ...]) -> None:
+    severity, code = what.split()
+    held_out = [("What colour is grass in spring?", "Green"), line]
+    report = check(CLEAN, **{split: held_out})
+    assert found(report) == [(severity, code, f"{split}.jsonl:2", "")]
+    (finding,) = [f for f in report.findings if f.code == code]
+    assert finding.message.startswith((f"this {split} ", f"a {split} prompt"))
+    assert f"train.jsonl:{1 if code == 'leak-near' else 4}" in finding.message
+
+
+def test_a_leak_counts_more_than_a_duplicate_of_the_same_split() -> None:
+    report = check(CLEAN, test=[CLEAN[0], CLEAN[0]])
+    assert [row[:2] for row in found(report)] == [("error", "leak")] * 2
+
+
+def test_a_contradiction_shows_both_answers() -> None:
+    (finding,) = [f for f in check([*CLEAN, (CLEAN[3][0], "Saturn\nand others")]).findings if f.code == "contradiction"]
+    assert finding.message == (
+        'the prompt "Name three planets with rings." has two answers:\n'
+        'train.jsonl:4: "Reply number 3, and no other."\n'
+        'train.jsonl:11: "Saturn and others"'
+    )
+
+
+def test_a_system_message_is_no_likeness() -> None:
+    system = "You are a patient assistant of a library, and you answer in one sentence. " * 5
+    assert found(check([(system, *line) for line in CLEAN])) == []
+    again = check([("Be brief.", *CLEAN[0]), ("Be long.", *CLEAN[0]), *CLEAN[1:]])
+    assert found(again) == [("info", "near-duplicate", "train.jsonl:2", "")]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_special_tokens_of_the_model(plain: bool) -> None:
+    lines = [(" ".join(line),) if plain else line for line in CLEAN]
+    last = tuple(f"{text} <turn|>" for text in lines.pop())
+    severity, fields = ("warning", ["text"]) if plain else ("error", [USER, ANSWER])
+    report = check([*lines, last], special_tokens=("<turn|>", "<pad>"))
+    assert found(report) == [(severity, "special-token-in-text", "train.jsonl:10", field) for field in fields]
+
+
+class Words:
+    """A tokenizer of words, and a template that refuses one of them."""
+
+    def render(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+        text = " ".join(message["content"] for message in messages)
+        if "unsayable" in text:
+            raise EdgeftError("the chat template refuses this conversation")
+        return text
+
+    def encode(self, text: str) -> list[int]:
+        return [len(word) for word in text.split()]
+
+
+@pytest.mark.parametrize(("fate", "severity"), [("error", "error"), ("drop", "warning"), ("truncate", "warning")])
+def test_over_length(fate: str, severity: str) -> None:
+    lines = [*CLEAN, ("Say it.", "word " * 39 + "word"), ("word " * 50 + "end",)]
+    report = check(lines, tokenizer=Words(), max_tokens=41, over_length=fate)
+    assert found(report) == [(severity, "over-length", f"train.jsonl:{line}", "") for line in (11, 12)]
+    lengths = report.figures["training"]["lengths"]
+    assert (lengths["unit"], lengths["longest"], lengths["longest_at"]) == ("tokens", 51, "train.jsonl:12")
+    assert lengths["over_length"] == 2
+
+
+def test_a_template_that_refuses() -> None:
+    report = check([*CLEAN, ("Say it.", "unsayable")], tokenizer=Words())
+    assert found(report) == [("error", "template-refuses", "train.jsonl:11", "")]
+
+
+def test_labels() -> None:
+    # One prompt in three forms that differ in their last digit alone would be near-duplicates: only labels count here.
+    def labels(lines: Lines) -> list[tuple[str, ...]]:
+        return [row[1:3] for row in found(check(lines)) if "label" in row[1]]
+
+    assert labels(LABELS) == []
+    assert labels([*LABELS, ("One more of them?", "yess")]) == [("rare-label", "train.jsonl:31")]
+    assert labels([(user, "yes" if n else "no") for n, (user, _) in enumerate(LABELS)]) == [
+        ("label-imbalance", "train.jsonl"),
+        ("rare-label", "train.jsonl:1"),
+    ]
+    assert check(LABELS).figures["training"]["labels"] == {"answer": {"yes": 20, "no": 10}}
+
+
+def test_a_key_of_json_answers_may_be_the_label() -> None:
+    lines = [(user, json.dumps({"intent": answer, "text": user})) for user, answer in LABELS]
+    assert check(lines).figures["training"]["labels"] == {"intent": {"yes": 20, "no": 10}}
+
+
+@pytest.mark.parametrize(("count", "word"), [(99, "trial"), (100, "narrow"), (999, "narrow"), (1000, "")])
+def test_few_records(count: int, word: str) -> None:
+    report = check([(f"{n * 7919}", f"{n}") for n in range(count)])
+    (message,) = [f.message for f in report.findings if f.code == "few-records"] or [""]
+    assert word in message and bool(word) == bool(message)
+
+
+def test_what_a_reader_found_is_in_the_report() -> None:
+    broken = Finding("error", "bad-json", Place("train.jsonl", 3), "not valid JSON", "mend it")
+    report = check([*CLEAN[:2], broken, *CLEAN[2:]])
+    assert found(report) == [("error", "bad-json", "train.jsonl:3", "")]
+    assert report.records == {"training": 10}
+
+
+@pytest.mark.parametrize("lines", [[], [Finding("error", "bad-json", Place("train.jsonl", 1), "no JSON", "mend it")]])
+def test_no_records(lines: Lines) -> None:
+    report = check(lines)
+    assert not report.ok
+    assert "no-records" in {finding.code for finding in report.findings}
+
+
+def test_tool_calls_are_looked_at_and_no_blank_answer() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"q": "a\ufffd"}'}}
+    messages = ({"role": "user", "content": "Look."}, {"role": "assistant", "content": None, "tool_calls": [call]})
+    report = check_records([Record(messages, Place("t", 1), ({"name": "f"},))], None, None, CheckSettings())
+    assert found(report) == [("warning", "replacement-character", "t:1", "messages[1].tool_calls")]
+
+
+def test_every_fault_has_its_test() -> None:
+    tables = ([row[0] for row in FAULTS], [row[0] for row in JSON_FAULTS], [row[0] for row in HELD_OUT])
+    tested = {what.split()[1] for table in tables for what in table}
+    elsewhere = {"few-records", "no-records", "label-imbalance", "rare-label", "special-token-in-text", "over-length"}
+    elsewhere |= {"template-refuses", "language-mix", "language-not-trained", "script-not-trained"}
+    assert tested | elsewhere == CODES.keys()
