@@ -46,7 +46,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     path = write(tmp_path)
     monkeypatch.chdir(tmp_path / "elsewhere")
     config = load_config(Path("../edgeft.toml"))
-    assert config.path(config.dataset.train) == tmp_path / "train.jsonl"
+    assert config.path(config.dataset.sources[0].path) == tmp_path / "train.jsonl"
     assert config.path("/absolute") == Path("/absolute")
     assert config.path("~/x") == Path.home() / "x"
     assert config.base == str(tmp_path / "base")

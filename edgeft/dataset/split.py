@@ -5,7 +5,7 @@ The guarantee, for a fixed share:
 1. A record's side depends on its own prompt and on the prompts of its near-duplicates, never on its place, its file or
    its answer. Records with the same prompt are on one side, and so are near-duplicates.
 2. Adding records never moves one from evaluation to training. It moves one from training to evaluation only when a
-   near-duplicate arrives that is held out by its own prompt. This needs a grouping in which groups grow and merge but
+   record arrives that joins its group to one that is held out. This needs a grouping in which groups grow and merge but
    never fall apart, as the connected parts of "these two are near-duplicates" do.
 3. A larger share only adds to the evaluation.
 
