@@ -88,13 +88,13 @@ class Duplicates:
 
     def _alike(self, number: int, first: int, similarity: float, splits: npt.NDArray[np.int8]) -> Finding:
         place, there = self._roll.place(number), self._roll.place(first)
-        share = f"alike to {similarity:.0%}" if similarity < 1 else "the same but for case and punctuation"
+        share = f"{similarity:.0%} alike" if similarity < 1 else "the same but for case and punctuation"
         prompts = f"\n{there}: {self._roll.question(first)}\n{place}: {self._roll.question(number)}"
         if splits[number] == splits[first]:
-            message = f"two prompts are {share}:{prompts}"
+            message = f"these two are {share}:{prompts}"
             return Finding("info", "near-duplicate", place, message, "nothing, if that is meant; else keep one")
         ours, theirs = self._names[splits[number]], self._names[splits[first]]
-        message = f"a {ours} prompt and a {theirs} prompt are {share}:{prompts}"
+        message = f"this {ours} record and a {theirs} record are {share}:{prompts}"
         remedy = "keep such records in one split: a model can answer from memory"
         return Finding("warning", "leak-near", place, message, remedy)
 
