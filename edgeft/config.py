@@ -55,8 +55,7 @@ class SourceConfig(Section):
 class DatasetConfig(Section):
     """Where the records are and how they become tokens."""
 
-    train: str | tuple[SourceConfig, ...] = Field(
-        strict=False,
+    train: str | Annotated[tuple[SourceConfig, ...], Field(strict=False, min_length=1)] = Field(
         description="a file, a folder or a dataset id; or several, as `[{ path = ..., weight = 2 }]`",
     )
     evaluation: str | None = Field(None, description="records for evaluation loss; unset: split off `train`")

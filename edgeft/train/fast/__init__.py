@@ -1,0 +1,5 @@
+"""Packed training at speed: one function a decoder layer, attention by sequence, loss without logits."""
+
+from edgeft.train.fast.model import accelerate_model, packed_loss
+
+__all__ = ["accelerate_model", "packed_loss"]

@@ -1,0 +1,77 @@
+"""Causal attention over packed sequences: each sees itself alone, and there is no mask to store."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+PACKED = "edgeft_packed"
+"""The name under which the models of transformers find `packed_attention`."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the sequences of one row begin.
+
+    Attributes:
+        boundaries: (n_sequences + 1,) int32 places of the sequences' first tokens, and the number of tokens.
+        longest: tokens of the longest sequence; a number, so that nothing waits for the device.
+    """
+
+    boundaries: torch.Tensor
+    longest: int
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float
+) -> torch.Tensor:
+    """Returns (tokens, n_query, dim) from such queries, and keys and values (tokens, n_kv, dim).
+
+    FlashAttention (Dao 2023) with variable lengths on CUDA; sequence by sequence elsewhere.
+    """
+    if query.is_cuda:
+        return _varlen(query, key, value, packing, scaling)
+    outputs = []
+    places = packing.boundaries.tolist()
+    for start, end in zip(places, places[1:], strict=False):
+        q, k, v = (tensor[start:end].transpose(0, 1)[None] for tensor in (query, key, value))
+        output = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=True
+        )
+        outputs.append(output[0].transpose(0, 1))
+    return torch.cat(outputs)
+
+
+def _varlen(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scaling: float
+) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn  # torch 2.10 and newer
+
+    known = inspect.signature(varlen_attn).parameters
+    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    if "enable_gqa" in known:  # older ones take grouped heads without being told
+        options["enable_gqa"] = query.shape[1] != key.shape[1]
+    places, longest = packing.boundaries, packing.longest
+    result = varlen_attn(query, key, value, places, places, longest, longest, scale=scaling, **options)
+    assert isinstance(result, torch.Tensor)
+    return result
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """`attend` as transformers' models call it: (1, heads, tokens, dim) in, (1, tokens, heads, dim) out."""
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    return attend(q, k, v, Packing(cu_seq_lens_q, max_length_q), scaling)[None], None
