@@ -103,6 +103,8 @@ def adapted_linear(module: torch.nn.Module) -> AdaptedLinear | None:
 def register_attention(name: str, attention: Callable[..., tuple[torch.Tensor, None]]) -> None:
     """Makes an attention function known to every model by a name; such a model builds no attention mask."""
     AttentionInterface.register(name, attention)
+
+
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
 

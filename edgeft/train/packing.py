@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -40,8 +39,8 @@ class TokenBudgetSampler(Sampler[list[int]]):
     """Batches of about equally many tokens, at most `budget`, in an order of the seed and the epoch alone.
 
     Lengths are rounded up to a multiple of 8 and each example, longest first, goes into the batch that has the fewest
-    tokens. So how many batches there are, and how full, is the same in every epoch, as the Trainer plans it; examples of
-    one rounded length change places at random, and so do the batches.
+    tokens. So how many batches there are, and how full, is the same in every epoch, as the Trainer plans it; examples
+    of one rounded length change places at random, and so do the batches. An example longer than `budget` is a batch.
     """
 
     _ROUNDING = 8

@@ -140,7 +140,7 @@ def _run(
 
     With `low_down`, the adapter's part of the last product, from an earlier run, the last product is left out.
     """
-    *before, attended = _attention_half(x, parts, batch, graph)
+    normed_in, rstd_in, qkv, rstd_heads, inputs, attended = _attention_half(x, parts, batch, graph)
     o, flat = parts.output, attended.detach()
     matrix = o.matrix()
     low_output = flat @ matrix[o.n_out : o.n_out + o.rank, : o.n_in].t()
@@ -157,7 +157,8 @@ def _run(
         ops.swiglu(gate_up, hidden[:, : down.n_in])
         middle = _product(hidden, down, out=middle)
         low_down = hidden[:, down.n_in : down.n_in + down.rank].clone()
-    return middle, Kept(*before, attended, low_output, normed, rstd, gate_up, low_down)
+    before = (normed_in, rstd_in, qkv, rstd_heads, inputs, attended)
+    return middle, Kept(*before, low_output, normed, rstd, gate_up, low_down)
 
 
 def _mlp_backward(
@@ -244,6 +245,6 @@ def run_layer(x: torch.Tensor, parts: LayerParts, batch: Batch, *, recompute: bo
     Gradients flow to the input and to `parts.parameters`, once: the backward pass writes over what was kept.
     """
     graph = torch.is_grad_enabled()
-    output = _Layer.apply(x, parts, batch, recompute, graph, *parts.parameters)  # type: ignore[no-untyped-call]
+    output = _Layer.apply(x, parts, batch, recompute, graph, *parts.parameters)
     assert isinstance(output, torch.Tensor)
     return output

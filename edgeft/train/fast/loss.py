@@ -44,6 +44,6 @@ def linear_cross_entropy(
     int64 the tokens they should predict, `divisor` a float32 tensor with one element. The gradient is computed in the
     forward pass, chunk by chunk.
     """
-    loss = _LinearCrossEntropy.apply(hidden, head, targets, divisor)  # type: ignore[no-untyped-call]
+    loss = _LinearCrossEntropy.apply(hidden, head, targets, divisor)
     assert isinstance(loss, torch.Tensor)
     return loss

@@ -19,19 +19,20 @@ _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Whose decoder layers compute what `layer.py` does. Others have the same names and, say, scaled residuals."""
 
 
-def accelerate_model(model: torch.nn.Module, *, recompute: bool, resident: bool = False) -> bool:
+def accelerate_model(model: torch.nn.Module, *, recompute: bool, resident: bool = False, fast: bool = True) -> bool:
     """Prepares a peft model with one LoRA adapter for packed batches, in place; parameters keep their names.
 
     Every model gets attention by sequence. Where `layer.py` computes what the layers do, they are replaced by it: then
     True is returned. It takes no dropout and no norm weight that is zero. `recompute` keeps each layer's input alone;
-    `resident` keeps the weights dequantized: 2 bytes a weight instead of 0.5, and no time for dequantizing.
+    `resident` keeps the weights dequantized: 2 bytes a weight instead of 0.5, and no time for dequantizing. Without `fast`
+    the layers stay as they are.
     """
     causal = cast(Any, model).get_base_model()
     hf.register_attention(PACKED, packed_attention)
     causal.set_attn_implementation(PACKED)
     decoder = causal.model
     workspace = Workspace(causal.dtype, causal.device)
-    fits = _fits(causal.config)
+    fits = fast and _fits(causal.config)
     parts = [_layer_parts(layer, workspace, resident=False) for layer in decoder.layers] if fits else [None]
     if any(part is None for part in parts):
         if recompute:
@@ -102,7 +103,7 @@ class _FastNorm(torch.nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(1, tokens, width) to the same."""
-        result = _Norm.apply(hidden_states, self.weight, self._eps)  # type: ignore[no-untyped-call]
+        result = _Norm.apply(hidden_states, self.weight, self._eps)
         assert isinstance(result, torch.Tensor)
         return result
 
