@@ -125,7 +125,8 @@ def build(variant: Variant) -> Any:
     else:
         adapted = hf.add_lora(model, LORA, prepare=False)
         resident = "resident" in variant.options
-        accelerate_model(adapted, recompute=recompute, resident=resident, fast=variant.engine == "fast")
+        fast = variant.engine == "fast"
+        accelerate_model(adapted, tokens=variant.tokens, recompute=recompute, resident=resident, fast=fast)
     adapted.train()
     return adapted
 

@@ -33,9 +33,14 @@ class LayerParts:
     scaling: float
 
     @property
+    def groups(self) -> tuple[Group, Group, Group, Group]:
+        """All of them, in the order of the gradients."""
+        return self.qkv, self.output, self.gate_up, self.down
+
+    @property
     def parameters(self) -> list[torch.nn.Parameter]:
         """The adapters' parameters, in the order of the gradients."""
-        return [p for group in (self.qkv, self.output, self.gate_up, self.down) for p in group.parameters]
+        return [p for group in self.groups for p in group.parameters]
 
 
 @dataclass(frozen=True)

@@ -15,35 +15,39 @@ _ROWS = 2048
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, divisor: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        head: torch.Tensor,
+        places: torch.Tensor,
+        targets: torch.Tensor,
+        divisor: torch.Tensor,
     ) -> torch.Tensor:
         losses = []
-        wanted = ctx.needs_input_grad[0]
-        grad = torch.empty_like(hidden) if wanted else None
-        for start in range(0, len(hidden), _ROWS):
+        grad = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(targets), _ROWS):
             rows = slice(start, start + _ROWS)
-            logits = hidden[rows] @ head.t()
+            logits = hidden.index_select(0, places[rows]) @ head.t()
             losses.append(ops.cross_entropy(logits, targets[rows], divisor))
             if grad is not None:
-                torch.mm(logits, head, out=grad[rows])
+                grad.index_copy_(0, places[rows], logits @ head)
         ctx.grad = grad
         return torch.cat(losses).sum() / divisor.squeeze()
 
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         grad, ctx.grad = ctx.grad, None
-        return grad.mul_(grad_loss.to(grad.dtype)), None, None, None
+        return grad.mul_(grad_loss.to(grad.dtype)), None, None, None, None
 
 
 def linear_cross_entropy(
-    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, divisor: torch.Tensor
+    hidden: torch.Tensor, head: torch.Tensor, places: torch.Tensor, targets: torch.Tensor, divisor: torch.Tensor
 ) -> torch.Tensor:
-    """Returns the summed cross-entropy of `hidden head^T` over `divisor`, a float32 scalar in nats.
+    """Returns the summed cross-entropy of `hidden[places] head^T` over `divisor`, a float32 scalar in nats.
 
-    `hidden` is (rows, width), the states that predict a trained token, `head` (n_vocab, width) frozen, `targets` (rows,)
-    int64 the tokens they should predict, `divisor` a float32 tensor with one element. The gradient is computed in the
-    forward pass, chunk by chunk.
+    `hidden` is (tokens, width), `head` (n_vocab, width) frozen, `places` and `targets` (n_trained,) int64: the tokens that
+    predict a trained one, and the ones they should predict. `divisor` is a float32 tensor with one element. The gradient
+    is computed in the forward pass, chunk by chunk.
     """
-    loss = _LinearCrossEntropy.apply(hidden, head, targets, divisor)
+    loss = _LinearCrossEntropy.apply(hidden, head, places, targets, divisor)
     assert isinstance(loss, torch.Tensor)
     return loss

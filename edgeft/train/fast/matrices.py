@@ -44,48 +44,59 @@ class Group:
         parameters: A and B of each layer that has an adapter.
     """
 
-    def __init__(self, linears: Sequence[hf.AdaptedLinear], workspace: Workspace, *, resident: bool) -> None:
+    def __init__(self, linears: Sequence[hf.AdaptedLinear], workspace: Workspace) -> None:
         self._linears = linears
         self._workspace = workspace
         self.n_in = linears[0].shape[1]
         self.n_out = sum(linear.shape[0] for linear in linears)
         self.rank = -(-sum(linear.rank for linear in linears) // 8) * 8
         self.parameters = [p for linear in linears for p in (linear.a, linear.b) if p is not None]
+        self.dtype, self.device = linears[0].state.dtype, linears[0].packed.device
         self.bias = self._joined_bias()
         self._resident: torch.Tensor | None = None
-        self._versions: list[int] = []
-        if resident:
-            self._resident = Workspace(*self._kind()).matrix(self.n_out + self.rank, room(self.n_in + self.rank))
-            self._fill(self._resident, weights=True)
 
-    def _kind(self) -> tuple[torch.dtype, torch.device]:
-        return self._linears[0].state.dtype, self._linears[0].packed.device
+    def make_resident(self) -> None:
+        """Keeps the matrix dequantized from now on, in memory of its own; the adapters in it stay as they are."""
+        workspace = Workspace(self.dtype, self.device)
+        matrix = workspace.matrix(self.n_out + self.rank, room(self.n_in + self.rank))
+        self._fill(matrix)
+        self._resident = matrix
+
+    def adapter_places(self) -> list[tuple[torch.nn.Parameter, torch.Tensor, float]]:
+        """Returns each adapter's parameter, its place in the resident matrix, and what it is multiplied by there."""
+        assert self._resident is not None
+        places: list[tuple[torch.nn.Parameter, torch.Tensor, float]] = []
+        row = column = 0
+        for linear in self._linears:
+            if linear.a is not None and linear.b is not None:
+                ranks = slice(column, column + linear.rank)
+                below = self._resident[self.n_out :][ranks, : self.n_in]
+                beside = self._resident[row : row + linear.shape[0], self.n_in :][:, ranks]
+                places += [(linear.a, below, 1.0), (linear.b, beside, linear.scaling)]
+            row += linear.shape[0]
+            column += linear.rank
+        return places
 
     def _joined_bias(self) -> torch.Tensor | None:
         if all(linear.bias is None for linear in self._linears):
             return None
-        dtype, device = self._kind()
-        none = [torch.zeros(linear.shape[0], dtype=dtype, device=device) for linear in self._linears]
+        none = [torch.zeros(linear.shape[0], dtype=self.dtype, device=self.device) for linear in self._linears]
         parts = [zero if linear.bias is None else linear.bias for zero, linear in zip(none, self._linears, strict=True)]
-        return torch.cat([part.to(dtype) for part in parts])
+        return torch.cat([part.to(self.dtype) for part in parts])
 
     def matrix(self) -> torch.Tensor:
         """Returns the matrix, (n_out + rank, n_in + rank or more), valid until another group's is asked for."""
-        if self._resident is None:
-            matrix = self._workspace.matrix(self.n_out + self.rank, room(self.n_in + self.rank))
-            self._fill(matrix, weights=True)
-            return matrix
-        versions = [parameter._version for parameter in self.parameters]
-        if versions != self._versions:  # once an optimizer step
-            self._fill(self._resident, weights=False)
-            self._versions = versions
-        return self._resident
+        if self._resident is not None:
+            return self._resident
+        matrix = self._workspace.matrix(self.n_out + self.rank, room(self.n_in + self.rank))
+        self._fill(matrix)
+        return matrix
 
-    def _fill(self, matrix: torch.Tensor, *, weights: bool) -> None:
+    def _fill(self, matrix: torch.Tensor) -> None:
         row = column = 0
+        write = _fill_on_cuda if matrix.is_cuda else _fill_plainly
         for linear in self._linears:
-            write = _fill_on_cuda if matrix.is_cuda else _fill_plainly
-            write(self, linear, matrix, row, column, weights)
+            write(self, linear, matrix, row, column)
             row += linear.shape[0]
             column += linear.rank
 
@@ -108,33 +119,26 @@ def room(width: int) -> int:
     return -(-width // _ROOM) * _ROOM
 
 
-def _fill_plainly(
-    group: Group, linear: hf.AdaptedLinear, matrix: torch.Tensor, row: int, column: int, weights: bool
-) -> None:
+def _fill_plainly(group: Group, linear: hf.AdaptedLinear, matrix: torch.Tensor, row: int, column: int) -> None:
     rows = slice(row, row + linear.shape[0])
-    if weights:
-        matrix[rows, : group.n_in] = linear.dequantize()
+    matrix[rows, : group.n_in] = linear.dequantize()
     matrix[rows, group.n_in : group.n_in + group.rank] = 0
     if linear.a is not None and linear.b is not None:
         matrix[rows, group.n_in + column : group.n_in + column + linear.rank] = linear.b.detach() * linear.scaling
         matrix[group.n_out + column : group.n_out + column + linear.rank, : group.n_in] = linear.a.detach()
 
 
-def _fill_on_cuda(
-    group: Group, linear: hf.AdaptedLinear, matrix: torch.Tensor, row: int, column: int, weights: bool
-) -> None:
+def _fill_on_cuda(group: Group, linear: hf.AdaptedLinear, matrix: torch.Tensor, row: int, column: int) -> None:
     from edgeft.train.fast import triton_kernels  # Triton comes with torch for CUDA only
 
     state: Any = linear.state
     n_out, n_in = linear.shape
     n_blocks = n_out * n_in // state.blocksize
     blocks, b_rows, a_block = 64, 64, 2048
-    weight_programs = -(-n_blocks // blocks) if weights else 0
+    weight_programs = -(-n_blocks // blocks)
     b_programs = -(-n_out // b_rows) if group.rank else 0
     a_programs = -(-linear.rank * n_in // a_block)
     a, b = (matrix if tensor is None else tensor.detach() for tensor in (linear.a, linear.b))
-    if not weight_programs + b_programs + a_programs:
-        return
     triton_kernels.fill_matrix[(weight_programs + b_programs + a_programs,)](
         linear.packed, state.absmax, state.state2.code, state.state2.absmax, state.offset, state.code, a, b, matrix,
         n_blocks, n_out, n_in, matrix.stride(0), row, group.n_out, linear.rank, column, group.rank, linear.scaling,

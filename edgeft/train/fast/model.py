@@ -13,37 +13,44 @@ from edgeft.train.fast.attention import PACKED, Packing, packed_attention
 from edgeft.train.fast.layer import Batch, LayerParts, run_layer
 from edgeft.train.fast.loss import linear_cross_entropy
 from edgeft.train.fast.matrices import Group, Workspace
+from edgeft.train.fast.memory import MemoryPlan, plan_memory
+from edgeft.train.fast.resident import ResidentMatrices
 from edgeft.train.fast.rotary import HeadNorms, Heads
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Whose decoder layers compute what `layer.py` does. Others have the same names and, say, scaled residuals."""
 
 
-def accelerate_model(model: torch.nn.Module, *, recompute: bool, resident: bool = False, fast: bool = True) -> bool:
+def accelerate_model(
+    model: torch.nn.Module, *, tokens: int, recompute: bool | None, resident: bool | None = None, fast: bool = True
+) -> MemoryPlan | None:
     """Prepares a peft model with one LoRA adapter for packed batches, in place; parameters keep their names.
 
-    Every model gets attention by sequence. Where `layer.py` computes what the layers do, they are replaced by it: then
-    True is returned. It takes no dropout and no norm weight that is zero. `recompute` keeps each layer's input alone;
-    `resident` keeps the weights dequantized: 2 bytes a weight instead of 0.5, and no time for dequantizing. Without `fast`
-    the layers stay as they are.
+    Every model gets attention by sequence. Where `layer.py` computes what the layers do, they are replaced by it, and
+    how they use memory is returned; None where they stay as they are: for other families, with dropout, with a norm
+    weight that is zero, and without `fast`. `tokens` is the most that a batch holds; what is unset of `recompute`
+    (keep each layer's input alone) and `resident` (keep the weights dequantized) is decided by the free memory.
     """
     causal = cast(Any, model).get_base_model()
     hf.register_attention(PACKED, packed_attention)
     causal.set_attn_implementation(PACKED)
     decoder = causal.model
     workspace = Workspace(causal.dtype, causal.device)
-    fits = fast and _fits(causal.config)
-    parts = [_layer_parts(layer, workspace, resident=False) for layer in decoder.layers] if fits else [None]
-    if any(part is None for part in parts):
-        if recompute:
+    found = [_layer_parts(layer, workspace) for layer in decoder.layers] if fast and _fits(causal.config) else [None]
+    parts = [part for part in found if part is not None]
+    if len(parts) < len(decoder.layers):
+        if recompute or recompute is None:
             causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return False
-    for place, layer in enumerate(decoder.layers):
-        part = _layer_parts(layer, workspace, resident=resident)
-        assert part is not None
-        decoder.layers[place] = _FastLayer(layer, part, recompute)
+        return None
+    plan = plan_memory(parts, tokens, causal.config.vocab_size, recompute)
+    plan = plan if resident is None else MemoryPlan(plan.recompute, resident)
+    for place, (layer, part) in enumerate(zip(list(decoder.layers), parts, strict=True)):
+        decoder.layers[place] = _FastLayer(layer, part, plan.recompute)
+    if plan.resident:
+        matrices = ResidentMatrices([group for part in parts for group in part.groups])
+        decoder.register_forward_pre_hook(lambda *_: matrices.refresh())
     decoder.norm = _FastNorm(decoder.norm)
-    return True
+    return plan
 
 
 def packed_loss(
@@ -51,21 +58,20 @@ def packed_loss(
 ) -> torch.Tensor:
     """Returns the loss of a packed batch (see `packing.py`): the trained tokens' sum over `divisor`, unset: their mean."""
     causal = cast(Any, model).get_base_model()
-    hidden = causal.model(
-        input_ids=batch["input_ids"],
-        position_ids=batch["position_ids"],
-        cu_seq_lens_q=batch["boundaries"],
-        cu_seq_lens_k=batch["boundaries"],
-        max_length_q=batch["longest"],
-        max_length_k=batch["longest"],
-        use_cache=False,
-    ).last_hidden_state[0]
-    targets = batch["targets"]
-    states = hidden if len(targets) == len(hidden) else hidden[batch["places"]]
+    with torch.autocast(causal.device.type, causal.dtype, enabled=causal.device.type == "cuda"):
+        hidden = causal.model(
+            input_ids=batch["input_ids"],
+            position_ids=batch["position_ids"],
+            cu_seq_lens_q=batch["boundaries"],
+            cu_seq_lens_k=batch["boundaries"],
+            max_length_q=batch["longest"],
+            max_length_k=batch["longest"],
+            use_cache=False,
+        ).last_hidden_state[0]
     head = causal.get_output_embeddings().weight
-    count = len(targets) if divisor is None else divisor
+    count = len(batch["targets"]) if divisor is None else divisor
     over = torch.as_tensor(count, dtype=torch.float32).to(hidden.device, non_blocking=True).reshape(1)
-    return linear_cross_entropy(states.to(head.dtype), head, targets, over)
+    return linear_cross_entropy(hidden.to(head.dtype), head, batch["places"], batch["targets"], over)
 
 
 class _FastLayer(torch.nn.Module):
@@ -131,17 +137,17 @@ def _fits(config: Any) -> bool:
     return config.model_type in _FAMILIES and not windowed and getattr(config, "hidden_act", "") == "silu"
 
 
-def _group(modules: Sequence[torch.nn.Module], workspace: Workspace, *, resident: bool) -> Group | None:
+def _group(modules: Sequence[torch.nn.Module], workspace: Workspace) -> Group | None:
     linears = []
     for module in modules:
         linear = hf.adapted_linear(module)
         if linear is None or linear.shape[1] % linear.state.blocksize:
             return None
         linears.append(linear)
-    return Group(linears, workspace, resident=resident)
+    return Group(linears, workspace)
 
 
-def _layer_parts(layer: Any, workspace: Workspace, *, resident: bool) -> LayerParts | None:
+def _layer_parts(layer: Any, workspace: Workspace) -> LayerParts | None:
     attention, mlp = layer.self_attn, layer.mlp
     modules: list[list[torch.nn.Module]] = [
         [attention.q_proj, attention.k_proj, attention.v_proj],
@@ -149,7 +155,7 @@ def _layer_parts(layer: Any, workspace: Workspace, *, resident: bool) -> LayerPa
         [mlp.gate_proj, mlp.up_proj],
         [mlp.down_proj],
     ]
-    groups = [_group(part, workspace, resident=resident) for part in modules]
+    groups = [_group(part, workspace) for part in modules]
     norms = [layer.input_layernorm, layer.post_attention_layernorm]
     heads = _heads(attention)
     if any(group is None for group in groups) or heads is None or not all(_invertible(norm) for norm in norms):

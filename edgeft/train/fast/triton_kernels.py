@@ -195,15 +195,31 @@ def fill_matrix(
         target = target[:, None] + tl.arange(0, blocksize)[None, :]
         tl.store(target, values.to(out.dtype.element_ty), mask=there[:, None])
     elif program < weight_programs + b_programs:
-        rows = ((program - weight_programs) * b_rows + tl.arange(0, b_rows))[:, None].to(tl.int64)
-        columns = tl.arange(0, b_columns)[None, :]
-        own = (rows < n_out) & (columns >= first_rank) & (columns < first_rank + rank)
-        values = tl.load(b + rows * rank + columns - first_rank, mask=own, other=0.0).to(tl.float32) * scaling
-        target = out + (first_row + rows) * stride + n_in + columns
-        tl.store(target, values.to(out.dtype.element_ty), mask=(rows < n_out) & (columns < group_rank))
+        b_row = ((program - weight_programs) * b_rows + tl.arange(0, b_rows))[:, None].to(tl.int64)
+        b_column = tl.arange(0, b_columns)[None, :]
+        own = (b_row < n_out) & (b_column >= first_rank) & (b_column < first_rank + rank)
+        b_values = tl.load(b + b_row * rank + b_column - first_rank, mask=own, other=0.0).to(tl.float32) * scaling
+        b_target = out + (first_row + b_row) * stride + n_in + b_column
+        tl.store(b_target, b_values.to(out.dtype.element_ty), mask=(b_row < n_out) & (b_column < group_rank))
     else:
         place = (program - weight_programs - b_programs) * a_block + tl.arange(0, a_block)
         inside = place < rank * n_in
-        values = tl.load(a + place, mask=inside, other=0.0)
-        row = (group_out + first_rank + place // n_in).to(tl.int64)
-        tl.store(out + row * stride + place % n_in, values.to(out.dtype.element_ty), mask=inside)
+        a_values = tl.load(a + place, mask=inside, other=0.0)
+        a_row = (group_out + first_rank + place // n_in).to(tl.int64)
+        tl.store(out + a_row * stride + place % n_in, a_values.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def copy_adapters(table, any_matrix, block: tl.constexpr):
+    """Copies float32 adapters, scaled, to their places in matrices of the type of `any_matrix`; see `resident.py`."""
+    line = table + tl.program_id(0) * 6
+    source = tl.load(line).to(tl.pointer_type(tl.float32))
+    target = tl.load(line + 1).to(tl.pointer_type(any_matrix.dtype.element_ty))
+    rows = tl.load(line + 2)
+    columns = tl.load(line + 3)
+    stride = tl.load(line + 4)
+    scaling = tl.load(line + 5).to(tl.int32).to(tl.float32, bitcast=True)
+    place = tl.program_id(1) * block + tl.arange(0, block)
+    inside = place < rows * columns
+    values = tl.load(source + place, mask=inside, other=0.0) * scaling
+    tl.store(target + (place // columns) * stride + place % columns, values.to(target.dtype.element_ty), mask=inside)
