@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,11 @@ import torch
 
 PACKED = "edgeft_packed"
 """The name under which the models of transformers find `packed_attention`."""
+
+
+def can_attend(device: str) -> bool:
+    """Returns whether this torch has what `attend` needs on such a device: on CUDA, torch 2.10 or newer."""
+    return device != "cuda" or importlib.util.find_spec("torch.nn.attention.varlen") is not None
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ def attend(
         return _varlen(query, key, value, packing, scaling)
     outputs = []
     places = packing.boundaries.tolist()
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         q, k, v = (tensor[start:end].transpose(0, 1)[None] for tensor in (query, key, value))
         output = torch.nn.functional.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scaling, enable_gqa=True

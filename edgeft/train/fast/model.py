@@ -39,7 +39,7 @@ def accelerate_model(
     found = [_layer_parts(layer, workspace) for layer in decoder.layers] if fast and _fits(causal.config) else [None]
     parts = [part for part in found if part is not None]
     if len(parts) < len(decoder.layers):
-        if recompute or recompute is None:
+        if recompute or (recompute is None and causal.device.type == "cuda"):
             causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return None
     plan = plan_memory(parts, tokens, causal.config.vocab_size, recompute)
