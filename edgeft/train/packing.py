@@ -40,7 +40,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
 
     Lengths are rounded up to a multiple of 8 and each example, longest first, goes into the batch that has the fewest
     tokens. So how many batches there are, and how full, is the same in every epoch, as the Trainer plans it; examples
-    of one rounded length change places at random, and so do the batches. An example longer than `budget` is a batch.
+    of one rounded length change places at random, and so do the batches. `budget` is at least the longest example.
     """
 
     _ROUNDING = 8
@@ -53,8 +53,11 @@ class TokenBudgetSampler(Sampler[list[int]]):
         self._ordered = sorted(rounded, reverse=True)
         self._seed = seed
         self._epoch = 0
-        least = max(1, -(-sum(rounded) // budget))
-        self._n_batches = next(n for n in range(least, len(lengths) + 1) if n == len(lengths) or self._fits(n, budget))
+        most = max(budget, *rounded)
+        n_batches = -(-sum(rounded) // most)
+        while not self._fits(n_batches, most):
+            n_batches += max(1, n_batches // 200)
+        self._n_batches = min(n_batches, len(lengths))
 
     def _fits(self, n_batches: int, budget: int) -> bool:
         loads = [0] * n_batches

@@ -73,8 +73,9 @@ def _trainer(
     }
     if not packed:
         return PaddedTrainer(**options, data_collator=collate)
-    most = max(*training.lengths, *evaluation.lengths)
-    accelerate_model(model, tokens=max(most, config.token_budget or most * config.batch_size), recompute=recompute)
+    longest_first = sorted([*training.lengths, *evaluation.lengths], reverse=True)
+    most = max(longest_first[0], config.token_budget or sum(longest_first[: config.batch_size]))
+    accelerate_model(model, tokens=most, recompute=recompute)
     return PackedTrainer(config.token_budget, **options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 import itertools
@@ -57,14 +58,21 @@ def _varlen(
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn  # torch 2.10 and newer
 
-    known = inspect.signature(varlen_attn).parameters
-    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
-    if "enable_gqa" in known:  # older ones take grouped heads without being told
-        options["enable_gqa"] = query.shape[1] != key.shape[1]
+    options = dict(_varlen_options(query.shape[1] != key.shape[1]))
     places, longest = packing.boundaries, packing.longest
     result = varlen_attn(query, key, value, places, places, longest, longest, scale=scaling, **options)
     assert isinstance(result, torch.Tensor)
     return result
+
+
+@functools.cache
+def _varlen_options(grouped: bool) -> tuple[tuple[str, Any], ...]:
+    """Returns how this version of torch is told of causal attention and of grouped heads."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = inspect.signature(varlen_attn).parameters
+    causal: tuple[str, Any] = ("window_size", (-1, 0)) if "window_size" in known else ("is_causal", True)
+    return (causal, ("enable_gqa", grouped)) if "enable_gqa" in known else (causal,)  # 2.11 takes them without a word
 
 
 def packed_attention(

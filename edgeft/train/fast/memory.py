@@ -30,6 +30,7 @@ def plan_memory(parts: Sequence[LayerParts], tokens: int, n_vocab: int, recomput
     device = parts[0].qkv.device
     if device.type != "cuda":
         return MemoryPlan(recompute=bool(recompute), resident=False)
+    torch.cuda.empty_cache()
     free, whole = torch.cuda.mem_get_info(device)
     free -= int(_SPARE * whole)
     kept = sum(_kept_bytes(part) for part in parts) * tokens
