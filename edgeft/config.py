@@ -100,16 +100,12 @@ class TrainConfig(Section):
     evaluations: int = Field(10, ge=1, description="evaluations (and checkpoints) over the whole training")
     patience: int = Field(3, ge=1, description="evaluations without improvement before training stops")
     seed: int = Field(0, ge=0, description="seed of shuffling, dropout and initialisation")
-    packing: bool | None = Field(
-        None, description="records one behind another in one row instead of padded ones; unset: on CUDA only"
-    )
+    packing: bool | None = Field(None, description="records one behind another, not padded; unset: on CUDA only")
     token_budget: int | None = Field(
-        None,
-        ge=8,
-        description="with packing, most tokens in one forward pass; unset: as many as `batch_size` records have",
+        None, ge=8, description="most tokens in one forward pass when packing; unset: `batch_size` records"
     )
     gradient_checkpointing: bool | None = Field(
-        None, description="recompute activations; unset: with packing where memory asks for it, else on CUDA"
+        None, description="recompute activations; unset: where memory needs it when packing, else on CUDA"
     )
     lora: LoraConfig = Field(default_factory=LoraConfig)
 

@@ -102,7 +102,7 @@ def matmul_rate() -> float:
         end.synchronize()
         if step >= 20:
             seconds.append(start.elapsed_time(end) / 1000)
-    return 2.0 * 8192**3 / statistics.median(seconds)
+    return float(2 * 8192**3 / statistics.median(seconds))
 
 
 def build(variant: Variant) -> Any:

@@ -221,7 +221,7 @@ def _backward(
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: torch.Tensor, parts: LayerParts, batch: Batch, recompute: bool, graph: bool, *_: torch.Tensor
     ) -> torch.Tensor:
         ctx.parts, ctx.batch = parts, batch
@@ -235,7 +235,7 @@ class _Layer(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         kept, ctx.kept = ctx.kept, None
         if isinstance(kept, tuple):
             x, low_down = kept
@@ -250,6 +250,6 @@ def run_layer(x: torch.Tensor, parts: LayerParts, batch: Batch, *, recompute: bo
     Gradients flow to the input and to `parts.parameters`, once: the backward pass writes over what was kept.
     """
     graph = torch.is_grad_enabled()
-    output = _Layer.apply(x, parts, batch, recompute, graph, *parts.parameters)
+    output = _Layer.apply(x, parts, batch, recompute, graph, *parts.parameters)  # type: ignore[no-untyped-call]
     assert isinstance(output, torch.Tensor)
     return output

@@ -14,7 +14,7 @@ _ROWS = 2048
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: torch.Tensor,
         head: torch.Tensor,
@@ -34,7 +34,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return torch.cat(losses).sum() / divisor.squeeze()
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[Any, ...]:
         grad, ctx.grad = ctx.grad, None
         return grad.mul_(grad_loss.to(grad.dtype)), None, None, None, None
 
@@ -44,10 +44,10 @@ def linear_cross_entropy(
 ) -> torch.Tensor:
     """Returns the summed cross-entropy of `hidden[places] head^T` over `divisor`, a float32 scalar in nats.
 
-    `hidden` is (tokens, width), `head` (n_vocab, width) frozen, `places` and `targets` (n_trained,) int64: the tokens that
-    predict a trained one, and the ones they should predict. `divisor` is a float32 tensor with one element. The gradient
-    is computed in the forward pass, chunk by chunk.
+    `hidden` is (tokens, width), `head` (n_vocab, width) frozen, `places` and `targets` (n_trained,) int64: the tokens
+    that predict a trained one, and the ones they should predict. `divisor` is a float32 tensor with one element. The
+    gradient is computed in the forward pass, chunk by chunk.
     """
-    loss = _LinearCrossEntropy.apply(hidden, head, places, targets, divisor)
+    loss = _LinearCrossEntropy.apply(hidden, head, places, targets, divisor)  # type: ignore[no-untyped-call]
     assert isinstance(loss, torch.Tensor)
     return loss

@@ -3,8 +3,9 @@
     [ W    s B ]     W: the layers' weights on top of each other, dequantized
     [ A     .  ]     s B: each layer's own block, zero elsewhere; A: one below the other
 
-With x A^T written behind x in each row, `[x | x A^T] [W | s B]^T` is the layers' whole output: LoRA's scaling, product and
-addition cost 1.5% of one product instead of passes over the output. The transpose does the same for the gradient of x.
+With x A^T written behind x in each row, `[x | x A^T] [W | s B]^T` is the layers' whole output: LoRA's scaling, product
+and addition cost one or two percent of the product instead of passes over the output. The transpose does the same for
+the gradient of x.
 """
 
 from __future__ import annotations

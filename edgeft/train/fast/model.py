@@ -56,7 +56,7 @@ def accelerate_model(
 def packed_loss(
     model: torch.nn.Module, batch: Mapping[str, Any], divisor: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Returns the loss of a packed batch (see `packing.py`): the trained tokens' sum over `divisor`, unset: their mean."""
+    """Returns the loss of a packed batch (see `packing.py`): the trained tokens' sum over `divisor`, or their mean."""
     causal = cast(Any, model).get_base_model()
     with torch.autocast(causal.device.type, causal.dtype, enabled=causal.device.type == "cuda"):
         hidden = causal.model(
@@ -109,23 +109,21 @@ class _FastNorm(torch.nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(1, tokens, width) to the same."""
-        result = _Norm.apply(hidden_states, self.weight, self._eps)
+        result = _Norm.apply(hidden_states, self.weight, self._eps)  # type: ignore[no-untyped-call]
         assert isinstance(result, torch.Tensor)
         return result
 
 
 class _Norm(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         out = torch.empty_like(x)
         rstd = ops.rms_norm(x[0], weight, eps, out[0])
         ctx.save_for_backward(out, weight, rstd)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         out, weight, rstd = ctx.saved_tensors
         result = torch.empty_like(out)
         ops.rms_norm_backward(grad[0], out[0], weight, rstd, None, result[0])

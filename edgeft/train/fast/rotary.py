@@ -33,8 +33,8 @@ class Heads:
 
     def split(self, row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns views: queries (tokens, n_query, dim), keys and values (tokens, n_kv, dim)."""
-        parts = row.split([self.n_query * self.dim, self.n_kv * self.dim, self.n_kv * self.dim], 1)
-        query, key, value = (part.unflatten(1, (-1, self.dim)) for part in parts)
+        parts = torch.split(row, [self.n_query * self.dim, self.n_kv * self.dim, self.n_kv * self.dim], 1)
+        query, key, value = (part.view(len(row), -1, self.dim) for part in parts)
         return query, key, value
 
 
@@ -55,7 +55,7 @@ def rotate(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: Heads
             block=_next_power_of_two(heads.n_rotated), num_warps=8,
         )  # fmt: skip
         return rstd
-    rotated = qkv[:, : heads.n_rotated * heads.dim].unflatten(1, (-1, heads.dim))
+    rotated = qkv[:, : heads.n_rotated * heads.dim].view(len(qkv), -1, heads.dim)
     values = rotated.float()
     if norms is not None and rstd is not None:
         rstd.copy_(torch.rsqrt(values.square().mean(2) + norms.eps))
@@ -88,7 +88,7 @@ def rotate_backward(
     grad = _turned(torch.cat((dq, dk), 1).float(), cos.float(), -sin.float())
     if norms is not None and rstd is not None:
         weight = _weights(heads, norms)
-        normed = _turned(qkv[:, :width].unflatten(1, (-1, heads.dim)).float(), cos.float(), -sin.float())
+        normed = _turned(qkv[:, :width].view(len(qkv), -1, heads.dim).float(), cos.float(), -sin.float())
         grad = rstd[:, :, None] * (grad * weight - normed / weight * (grad * normed).mean(2, keepdim=True))
     out[:, :width] = grad.flatten(1)
     out[:, width:] = dv.flatten(1)

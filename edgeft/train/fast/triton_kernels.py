@@ -174,7 +174,8 @@ def cross_entropy(logits, targets, losses, divisor, stride, n_vocab, block: tl.c
 @triton.jit
 def fill_matrix(
     packed, absmax, absmax_code, absmax_scale, absmax_offset, code, a, b, out,
-    n_blocks, n_out, n_in, stride, first_row, group_out, rank, first_rank, group_rank, scaling, weight_programs, b_programs,
+    n_blocks, n_out, n_in, stride, first_row, group_out, rank, first_rank, group_rank, scaling, weight_programs,
+    b_programs,
     blocksize: tl.constexpr, absmax_blocksize: tl.constexpr, blocks: tl.constexpr, b_rows: tl.constexpr,
     b_columns: tl.constexpr, a_block: tl.constexpr,
 ):  # fmt: skip

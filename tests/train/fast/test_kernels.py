@@ -64,7 +64,7 @@ def test_rotary_positions(device: str, normed: bool) -> None:
     angles = (torch.rand(TOKENS, dim // 2) * 6).repeat(1, 2)
     qkv, grad = torch.randn(TOKENS, width), torch.randn(TOKENS, width)
     leaf = qkv.clone().requires_grad_()
-    heads = leaf.unflatten(1, (10, dim))
+    heads = leaf.view(TOKENS, 10, dim)
     rotated = heads[:, :8]
     if normed:
         rotated = rotated * torch.rsqrt(rotated.square().mean(2, keepdim=True) + 1e-6)

@@ -114,7 +114,7 @@ def test_how_memory_is_used_changes_no_bit_of_a_training(checkpoint: Checkpoint,
         optimizer = torch.optim.AdamW(parameters, lr=1e-2)
         for step in range(3):
             optimizer.zero_grad()
-            packed_loss(model, on(model.device, pack(examples(step)))).backward()
+            packed_loss(model, on(model.device, pack(examples(step)))).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         trained.append([parameter.detach().clone() for parameter in parameters])
     if model.device.type == "cpu":  # FlashAttention's backward pass adds up in an order that changes
@@ -134,10 +134,10 @@ def test_a_loss_without_gradients_is_the_same_and_needs_no_more(checkpoint: Chec
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("down_proj",)])
 def test_layers_without_an_adapter_stay_as_they_are(checkpoint: Checkpoint, targets: tuple[str, ...]) -> None:
     lora = LORA.model_copy(update={"targets": targets})
-    loss, wanted = plain(adapted(checkpoint, lora))
+    _, wanted = plain(adapted(checkpoint, lora))
     model = adapted(checkpoint, lora)
     assert accelerate_model(model, tokens=128, recompute=False) is not None
-    packed_loss(model, on(model.device, pack(examples()))).backward()
+    packed_loss(model, on(model.device, pack(examples()))).backward()  # type: ignore[no-untyped-call]
     got = gradients(model)
     assert got.keys() == wanted.keys()
     assert max(error(got[name], wanted[name]) for name in wanted) < (1e-4 if model.device.type == "cpu" else 6e-2)
