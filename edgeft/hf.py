@@ -218,7 +218,7 @@ def add_lora(
 ) -> PeftModel:
     """Wraps a quantized model with a fresh LoRA adapter; raises EdgeftError when a target names no layer.
 
-    `prepare` is peft's preparation: what is not quantized becomes float32, and recomputation is switched on where asked.
+    `prepare` is peft's preparation: what is not quantized becomes float32, and recomputation is switched on if asked.
     """
     last_names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     missing = [target for target in config.targets if target not in last_names]

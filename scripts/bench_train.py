@@ -66,9 +66,10 @@ SHAPES: dict[str, PreTrainedConfig] = {
 }
 LORA = LoraConfig(rank=16, alpha=32, dropout=0.0)
 DEFAULT = (
-    *("8b:fast:8448", "8b:fast:8448:resident", "8b:fast:8192:recompute", "8b:plain:8192", "8b:padded:8192"),
-    *("1b:fast:16384", "1b:fast:16384:recompute", "1b:plain:16384", "1b:padded:16384"),
-    *("0.6b:fast:16384", "0.6b:fast:16384:recompute", "0.6b:plain:16384", "0.6b:padded:16384"),
+    *("8b:fast:8448", "8b:fast:8448:resident", "8b:fast:16896:resident", "8b:fast:8192:recompute"),
+    *("8b:plain:8192", "8b:padded:8192"),
+    *("1b:fast:16384:resident", "1b:fast:16384:recompute", "1b:plain:16384", "1b:padded:16384"),
+    *("0.6b:fast:16384:resident", "0.6b:fast:16384:recompute", "0.6b:plain:16384", "0.6b:padded:16384"),
 )
 WARM_UP = 4
 SECONDS = 7.0
@@ -170,7 +171,7 @@ def measure(variant: Variant, rate: float) -> dict[str, Any]:
     """Trains for some seconds; returns the figures."""
     model = build(variant)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)
+    optimizer = torch.optim.AdamW(trained, lr=2e-4, fused=True)
     torch.cuda.reset_peak_memory_stats()
     losses, norms, real, started = [], [], 0, 0.0
     source = batches(variant)

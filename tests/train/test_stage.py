@@ -89,9 +89,10 @@ def test_a_resumed_packed_training_equals_the_uninterrupted_one(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_packed_training_is_padded_training(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_packed_training_is_padded_training(folder: Path, tmp_path: Path, accumulation: int) -> None:
     """The same records in the same steps: the adapters agree, but for sums in another order."""
-    padded = PACKED.model_copy(update={"packing": False, "epochs": 1})
+    padded = PACKED.model_copy(update={"packing": False, "epochs": 1, "accumulation": accumulation})
     wanted = weights(run(folder, tmp_path / "padded", padded))
     got = weights(run(folder, tmp_path / "packed", padded.model_copy(update={"packing": True})))
     moved = sum(float(wanted[name].norm()) ** 2 for name in wanted if "lora_B" in name) ** 0.5

@@ -95,9 +95,7 @@ def _product(wide: torch.Tensor, group: Group, out: torch.Tensor | None = None) 
     return out
 
 
-def _product_backward(
-    grad: torch.Tensor, group: Group, out: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _product_backward(grad: torch.Tensor, group: Group) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the gradient of the input, (tokens, n_in), from `grad`, (tokens, n_out) with room for `rank` more.
 
     The second result is the gradient of x A^T, (tokens, rank), written into that room.
