@@ -19,6 +19,7 @@ class ResidentMatrices:
             group.make_resident()
         self._places = [place for group in groups for place in group.adapter_places()]
         self._table: torch.Tensor | None = None
+        self._known: list[int] = []
 
     def refresh(self) -> None:
         """Copies every adapter, scaled, into its group's matrix."""
@@ -28,17 +29,15 @@ class ResidentMatrices:
             return
         from edgeft.train.fast import triton_kernels  # Triton comes with torch for CUDA only
 
-        if self._table is None:
-            self._table = self._addresses()
+        known = [parameter.data_ptr() for parameter, _, _ in self._places]
+        if self._table is None or known != self._known:  # whoever moved a parameter would train an adapter unseen
+            self._table, self._known = self._addresses(), known
         largest = max(place.numel() for _, place, _ in self._places)
         grid = (len(self._places), -(-largest // _BLOCK))
         triton_kernels.copy_adapters[grid](self._table, self._places[0][1], block=_BLOCK)
 
     def _addresses(self) -> torch.Tensor:
-        """A row for each adapter: both addresses, its shape, its row length in the matrix, the bits of its scale.
-
-        Optimizers and checkpoints write into parameters where they are, so that the addresses stay true.
-        """
+        """A row for each adapter: both addresses, its shape, its row length in the matrix, the bits of its scale."""
         rows = []
         for parameter, place, scaling in self._places:
             assert parameter.dtype == torch.float32 and parameter.is_contiguous()

@@ -112,14 +112,12 @@ def rope_backward(
     at_q = (token * n_q + heads) * (2 * half) + places
     at_k = (token * n_kv + heads - n_q) * (2 * half) + places
     at_v = at_k - n_kv * (2 * half)
-    low = tl.load(dq + at_q, mask=is_query, other=0.0).to(tl.float32)
-    low += tl.load(dk + at_k, mask=is_key, other=0.0).to(tl.float32)
-    high = tl.load(dq + at_q + half, mask=is_query, other=0.0).to(tl.float32)
-    high += tl.load(dk + at_k + half, mask=is_key, other=0.0).to(tl.float32)
+    low = tl.load(dq + at_q, mask=is_query, other=0.0) + tl.load(dk + at_k, mask=is_key, other=0.0)
+    high = tl.load(dq + at_q + half, mask=is_query, other=0.0) + tl.load(dk + at_k + half, mask=is_key, other=0.0)
     c = tl.load(cos + token * angle_stride + places).to(tl.float32)
     s = tl.load(sin + token * angle_stride + places).to(tl.float32)
-    g_low = low * c + high * s
-    g_high = high * c - low * s
+    g_low = low.to(tl.float32) * c + high.to(tl.float32) * s
+    g_high = high.to(tl.float32) * c - low.to(tl.float32) * s
     if normed:
         rotated = is_query | is_key
         source = qkv + token * qkv_stride + heads * (2 * half) + places
@@ -128,8 +126,9 @@ def rope_backward(
         y_low = r_low * c + r_high * s
         y_high = r_high * c - r_low * s
         w_low = tl.where(heads < n_q, tl.load(q_weight + places), tl.load(k_weight + places)).to(tl.float32)
-        w_high = tl.where(heads < n_q, tl.load(q_weight + half + places), tl.load(k_weight + half + places))
-        w_high = w_high.to(tl.float32)
+        w_high = tl.where(heads < n_q, tl.load(q_weight + half + places), tl.load(k_weight + half + places)).to(
+            tl.float32
+        )
         mean = (tl.sum(g_low * y_low, 1) + tl.sum(g_high * y_high, 1)) / (2 * half)
         rows = tl.arange(0, block)
         inverse = tl.load(rstd + token * (n_q + n_kv) + rows, mask=rows < n_q + n_kv, other=0.0)[:, None]
