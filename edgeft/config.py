@@ -55,7 +55,7 @@ class SourceConfig(Section):
 class DatasetConfig(Section):
     """Where the records are and how they become tokens."""
 
-    train: str | Annotated[tuple[SourceConfig, ...], Field(strict=False)] = Field(
+    train: str | Annotated[tuple[SourceConfig, ...], Field(strict=False, min_length=1)] = Field(
         description="a file, a folder or a dataset id; or several, as `[{ path = ..., weight = 2 }]`",
     )
     evaluation: str | None = Field(None, description="records for evaluation loss; unset: split off `train`")
@@ -101,7 +101,13 @@ class TrainConfig(Section):
     evaluations: int = Field(10, ge=1, description="evaluations (and checkpoints) over the whole training")
     patience: int = Field(3, ge=1, description="evaluations without improvement before training stops")
     seed: int = Field(0, ge=0, description="seed of shuffling, dropout and initialisation")
-    gradient_checkpointing: bool | None = Field(None, description="recompute activations; unset: on CUDA only")
+    packing: bool | None = Field(None, description="records one behind another, not padded; unset: on CUDA only")
+    token_budget: int | None = Field(
+        None, ge=8, description="most tokens in one forward pass when packing; unset: `batch_size` records"
+    )
+    gradient_checkpointing: bool | None = Field(
+        None, description="recompute activations; unset: where memory needs it when packing, else on CUDA"
+    )
     lora: LoraConfig = Field(default_factory=LoraConfig)
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 import transformers
+from bitsandbytes.functional import QuantState, dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from jinja2 import TemplateError
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.lora import LoraLayer
 from transformers import (
+    AttentionInterface,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -48,6 +52,62 @@ __all__ = [
 ]
 
 Device = Literal["cuda", "cpu"]
+
+
+@dataclass(frozen=True)
+class AdaptedLinear:
+    """A 4-bit linear layer with its adapter, as the tensors that a fused computation needs.
+
+    Attributes:
+        packed: two 4-bit codes a byte, the first in the high half; uint8.
+        state: bitsandbytes' description of `packed`, double-quantized scales in it.
+        shape: (n_out, n_in).
+        bias: (n_out,), or None.
+        a: (rank, n_in) parameter, or None when the layer is not a target.
+        b: (n_out, rank) parameter, or None.
+        scaling: what B A x is multiplied by.
+    """
+
+    packed: torch.Tensor
+    state: QuantState
+    shape: tuple[int, int]
+    bias: torch.Tensor | None
+    a: torch.nn.Parameter | None
+    b: torch.nn.Parameter | None
+    scaling: float
+
+    @property
+    def rank(self) -> int:
+        """Rank of the adapter, 0 without one."""
+        return 0 if self.a is None else int(self.a.shape[0])
+
+    def dequantize(self) -> torch.Tensor:
+        """Returns the weights, (n_out, n_in), in the type that the model computes in."""
+        return cast(torch.Tensor, dequantize_4bit(self.packed, self.state)).reshape(self.shape)
+
+
+def adapted_linear(module: torch.nn.Module) -> AdaptedLinear | None:
+    """Returns the tensors of a 4-bit layer with or without a plain LoRA adapter; None for any other layer."""
+    base = module.base_layer if isinstance(module, LoraLayer) else module
+    if not isinstance(base, Linear4bit) or base.weight.quant_state is None or not base.weight.quant_state.nested:
+        return None
+    state = base.weight.quant_state
+    a = b = None
+    scaling = 0.0
+    if isinstance(module, LoraLayer):
+        (name,) = module.active_adapters
+        plain = not module.lora_variant and not module.merged and not module.lora_bias[name]
+        if not plain or not isinstance(module.lora_dropout[name], torch.nn.Identity):
+            return None
+        a, b, scaling = module.lora_A[name].weight, module.lora_B[name].weight, float(module.scaling[name])
+    return AdaptedLinear(base.weight.data, state, tuple(state.shape), base.bias, a, b, scaling)
+
+
+def register_attention(name: str, attention: Callable[..., tuple[torch.Tensor, None]]) -> None:
+    """Makes an attention function known to every model by a name; such a model builds no attention mask."""
+    AttentionInterface.register(name, attention)
+
+
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
 
@@ -223,8 +283,13 @@ def load_quantized(checkpoint: Checkpoint, device: Device) -> PreTrainedModel:
     return cast(PreTrainedModel, model)
 
 
-def add_lora(model: PreTrainedModel, config: LoraConfig, *, gradient_checkpointing: bool) -> PeftModel:
-    """Wraps a quantized model with a fresh LoRA adapter; raises EdgeftError when a target names no layer."""
+def add_lora(
+    model: PreTrainedModel, config: LoraConfig, *, gradient_checkpointing: bool = False, prepare: bool = True
+) -> PeftModel:
+    """Wraps a quantized model with a fresh LoRA adapter; raises EdgeftError when a target names no layer.
+
+    `prepare` is peft's preparation: what is not quantized becomes float32, and recomputation is switched on if asked.
+    """
     last_names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     missing = [target for target in config.targets if target not in last_names]
     if missing:
@@ -236,11 +301,12 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, *, gradient_checkpointi
             where="train.lora.targets",
             remedy=f"its linear layers: {', '.join(sorted(linear - {'lm_head'}))}",
         )
-    prepared = prepare_model_for_kbit_training(
-        model,
-        use_gradient_checkpointing=gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-    )
+    if prepare:
+        model = prepare_model_for_kbit_training(
+            model,
+            use_gradient_checkpointing=gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+        )
     lora = PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -248,7 +314,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, *, gradient_checkpointi
         target_modules=list(config.targets),
         task_type="CAUSAL_LM",
     )
-    return cast(PeftModel, get_peft_model(prepared, lora))
+    return cast(PeftModel, get_peft_model(model, lora))
 
 
 def load_adapted(checkpoint: Checkpoint, adapter: Adapter, device: Device) -> PreTrainedModel:

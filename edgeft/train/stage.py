@@ -7,16 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
-from torch.utils.data import DataLoader
-
 from edgeft import hf
 from edgeft.artifacts import Adapter, Checkpoint, Tokens
 from edgeft.config import TrainConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.files import write_json
 from edgeft.progress import Progress, silent
-from edgeft.train.batches import ExampleDataset, LengthGroupedSampler, collate
+from edgeft.train.batches import ExampleDataset, collate
 from edgeft.train.checkpoints import latest_complete
+from edgeft.train.fast import accelerate_model, can_attend
+from edgeft.train.packing import TokenBudgetSampler
+from edgeft.train.trainers import PackedTrainer, PaddedTrainer
 from edgeft.train.watching import Watcher
 
 
@@ -32,49 +33,56 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     hf.seed_everything(config.seed)
     training = ExampleDataset(TokenizedExamples(tokens.path / "train"))
     evaluation = ExampleDataset(TokenizedExamples(tokens.path / "evaluation"))
-    recompute = device == "cuda" if config.gradient_checkpointing is None else config.gradient_checkpointing
-    model = hf.add_lora(hf.load_quantized(base, device), config.lora, gradient_checkpointing=recompute)
     checkpoints = out / "checkpoints"
-    trainer = _Trainer(
-        model=model,
-        args=_arguments(config, checkpoints, device, len(training), recompute),
-        train_dataset=training,
-        eval_dataset=evaluation,
-        data_collator=collate,
-    )
+    trainer = _trainer(base, config, device, checkpoints, (training, evaluation))
     trainer.remove_callback(hf.PrinterCallback)
     trainer.add_callback(hf.EarlyStoppingCallback(early_stopping_patience=config.patience))
     trainer.add_callback(Watcher(progress, out / "logs" / "metrics.jsonl"))
     resumed = latest_complete(checkpoints)
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    model.save_pretrained(str(out), save_embedding_layers=False)
+    cast(Any, trainer.model).save_pretrained(str(out), save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; the manifest says more
     write_json(out / "training.json", _figures(trainer, device))
     shutil.rmtree(checkpoints)
     return Adapter.open(out)
 
 
-class _Trainer(hf.Trainer):
-    """transformers' Trainer with batches of about equal length, in an order that a resumed training keeps."""
-
-    def get_train_dataloader(self) -> DataLoader[dict[str, list[int]]]:
-        """Returns the training batches."""
-        assert isinstance(self.train_dataset, ExampleDataset)
-        batch_size = self.args.per_device_train_batch_size
-        loader: DataLoader[dict[str, list[int]]] = DataLoader(
-            self.train_dataset,
-            batch_size=batch_size,
-            sampler=LengthGroupedSampler(self.train_dataset.lengths, batch_size, self.args.seed),
-            collate_fn=collate,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-        return cast("DataLoader[dict[str, list[int]]]", self.accelerator.prepare(loader))
+def _trainer(
+    base: Checkpoint,
+    config: TrainConfig,
+    device: hf.Device,
+    checkpoints: Path,
+    data: tuple[ExampleDataset, ExampleDataset],
+) -> hf.Trainer:
+    """Returns the Trainer of a freshly adapted model, over (training, evaluation) examples."""
+    packed = device == "cuda" and can_attend(device) if config.packing is None else config.packing
+    recompute = config.gradient_checkpointing
+    padded_recompute = not packed and (device == "cuda" if recompute is None else recompute)
+    quantized = hf.load_quantized(base, device)
+    # peft's preparation turns what is not quantized into float32, which costs speed and memory and gains nothing here.
+    model = hf.add_lora(quantized, config.lora, gradient_checkpointing=padded_recompute, prepare=not packed)
+    training, evaluation = data
+    n_batches = math.ceil(len(training) / config.batch_size)
+    if packed and config.token_budget is not None:
+        n_batches = len(TokenBudgetSampler(training.lengths, config.token_budget, config.seed))
+    options: dict[str, Any] = {
+        "model": model,
+        "args": _arguments(config, checkpoints, device, n_batches, padded_recompute),
+        "train_dataset": training,
+        "eval_dataset": evaluation,
+    }
+    if not packed:
+        return PaddedTrainer(**options, data_collator=collate)
+    longest_first = sorted([*training.lengths, *evaluation.lengths], reverse=True)
+    most = max(longest_first[0], config.token_budget or sum(longest_first[: config.batch_size]))
+    accelerate_model(model, tokens=most, recompute=recompute)
+    return PackedTrainer(config.token_budget, **options)
 
 
 def _arguments(
-    config: TrainConfig, checkpoints: Path, device: hf.Device, n_examples: int, recompute: bool
+    config: TrainConfig, checkpoints: Path, device: hf.Device, n_batches: int, recompute: bool
 ) -> hf.TrainingArguments:
-    steps_per_epoch = math.ceil(math.ceil(n_examples / config.batch_size) / config.accumulation)
+    steps_per_epoch = math.ceil(n_batches / config.accumulation)
     total_steps = max(1, math.ceil(config.epochs * steps_per_epoch))
     interval = max(1, total_steps // config.evaluations)
     return hf.TrainingArguments(

@@ -23,6 +23,8 @@ from edgeft.progress import silent
 from edgeft.train import train
 
 CONFIG = TrainConfig(device="cpu", epochs=3, batch_size=8, learning_rate=2e-3, evaluations=6)
+PACKED = CONFIG.model_copy(update={"packing": True, "epochs": 2, "lora": LoraConfig(dropout=0.0)})
+BUDGET = PACKED.model_copy(update={"token_budget": 400})
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,33 @@ def test_a_resumed_training_equals_the_uninterrupted_one(folder: Path, tmp_path:
     assert not (tmp_path / "cut" / "adapter_model.safetensors").exists()
     resumed = weights(run(folder, tmp_path / "cut"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("config", [PACKED, BUDGET], ids=["records", "tokens"])
+def test_a_resumed_packed_training_equals_the_uninterrupted_one(
+    folder: Path, tmp_path: Path, config: TrainConfig
+) -> None:
+    whole = weights(run(folder, tmp_path / "whole", config))
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "cut", config, stop_after=13)
+    resumed = weights(run(folder, tmp_path / "cut", config))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_packed_training_is_padded_training(folder: Path, tmp_path: Path, accumulation: int) -> None:
+    """The same records in the same steps: the adapters agree, but for sums in another order."""
+    padded = PACKED.model_copy(update={"packing": False, "epochs": 1, "accumulation": accumulation})
+    wanted = weights(run(folder, tmp_path / "padded", padded))
+    got = weights(run(folder, tmp_path / "packed", padded.model_copy(update={"packing": True})))
+    moved = sum(float(wanted[name].norm()) ** 2 for name in wanted if "lora_B" in name) ** 0.5
+    assert sum(float((got[name] - wanted[name]).norm()) ** 2 for name in wanted) ** 0.5 < 1e-3 * moved
+
+
+def test_layers_with_dropout_stay_plain_and_train_packed(folder: Path, tmp_path: Path) -> None:
+    config = PACKED.model_copy(update={"lora": LoraConfig(dropout=0.1)})
+    figures = json.loads((run(folder, tmp_path / "adapter", config) / "training.json").read_text())
+    assert figures["last_loss"] < 0.6 * figures["first_loss"]
 
 
 def test_a_checkpoint_that_a_kill_left_incomplete_is_not_resumed_from(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,180 @@
+"""Makes a quantized model with a LoRA adapter train on packed batches, fast where its layers are of the Llama kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+
+from edgeft import hf
+from edgeft.train.fast import ops
+from edgeft.train.fast.attention import PACKED, Packing, packed_attention
+from edgeft.train.fast.layer import Batch, LayerParts, run_layer
+from edgeft.train.fast.loss import linear_cross_entropy
+from edgeft.train.fast.matrices import Group, Workspace
+from edgeft.train.fast.memory import MemoryPlan, plan_memory
+from edgeft.train.fast.resident import ResidentMatrices
+from edgeft.train.fast.rotary import HeadNorms, Heads
+
+_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""Whose decoder layers compute what `layer.py` does. Others have the same names and, say, scaled residuals."""
+
+
+def accelerate_model(
+    model: torch.nn.Module, *, tokens: int, recompute: bool | None, resident: bool | None = None, fast: bool = True
+) -> MemoryPlan | None:
+    """Prepares a peft model with one LoRA adapter for packed batches, in place; parameters keep their names.
+
+    Every model gets attention by sequence. Where `layer.py` computes what the layers do, they are replaced by it, and
+    how they use memory is returned; None where they stay as they are: for other families, with dropout, with a norm
+    weight that is zero, and without `fast`. `tokens` is the most that a batch holds; what is unset of `recompute`
+    (keep each layer's input alone) and `resident` (keep the weights dequantized) is decided by the free memory.
+    """
+    causal = cast(Any, model).get_base_model()
+    hf.register_attention(PACKED, packed_attention)
+    causal.set_attn_implementation(PACKED)
+    decoder = causal.model
+    workspace = Workspace(causal.dtype, causal.device)
+    found = [_layer_parts(layer, workspace) for layer in decoder.layers] if fast and _fits(causal.config) else [None]
+    parts = [part for part in found if part is not None]
+    if len(parts) < len(decoder.layers):
+        if recompute or (recompute is None and causal.device.type == "cuda"):
+            causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        return None
+    plan = plan_memory(parts, tokens, causal.config.vocab_size, recompute)
+    plan = plan if resident is None else MemoryPlan(plan.recompute, resident)
+    for place, (layer, part) in enumerate(zip(list(decoder.layers), parts, strict=True)):
+        decoder.layers[place] = _FastLayer(layer, part, plan.recompute)
+    if plan.resident:
+        matrices = ResidentMatrices([group for part in parts for group in part.groups])
+        decoder.register_forward_pre_hook(lambda *_: matrices.refresh())
+    decoder.norm = _FastNorm(decoder.norm)
+    return plan
+
+
+def packed_loss(
+    model: torch.nn.Module, batch: Mapping[str, Any], divisor: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Returns the loss of a packed batch (see `packing.py`): the trained tokens' sum over `divisor`, or their mean."""
+    causal = cast(Any, model).get_base_model()
+    with torch.autocast(causal.device.type, causal.dtype, enabled=causal.device.type == "cuda"):
+        hidden = causal.model(
+            input_ids=batch["input_ids"],
+            position_ids=batch["position_ids"],
+            cu_seq_lens_q=batch["boundaries"],
+            cu_seq_lens_k=batch["boundaries"],
+            max_length_q=batch["longest"],
+            max_length_k=batch["longest"],
+            use_cache=False,
+        ).last_hidden_state[0]
+    head = causal.get_output_embeddings().weight
+    count = len(batch["targets"]) if divisor is None else divisor
+    over = torch.as_tensor(count, dtype=torch.float32).to(hidden.device, non_blocking=True).reshape(1)
+    return linear_cross_entropy(hidden.to(head.dtype), head, batch["places"], batch["targets"], over)
+
+
+class _FastLayer(torch.nn.Module):
+    """Stands where a decoder layer stood and holds its modules under their names."""
+
+    def __init__(self, layer: torch.nn.Module, parts: LayerParts, recompute: bool) -> None:
+        super().__init__()
+        for name, child in layer.named_children():
+            self.add_module(name, child)
+        self._parts = parts
+        self._recompute = recompute
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        *,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        cu_seq_lens_q: torch.Tensor,
+        max_length_q: int,
+        **_: Any,
+    ) -> torch.Tensor:
+        """(1, tokens, width) to the same."""
+        cos, sin = position_embeddings
+        batch = Batch(Packing(cu_seq_lens_q, max_length_q), cos[0], sin[0])
+        return run_layer(hidden_states, self._parts, batch, recompute=self._recompute)
+
+
+class _FastNorm(torch.nn.Module):
+    """RMSNorm with a frozen weight."""
+
+    def __init__(self, norm: torch.nn.Module) -> None:
+        super().__init__()
+        self.weight = norm.weight
+        self._eps = cast(float, norm.variance_epsilon)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(1, tokens, width) to the same."""
+        result = _Norm.apply(hidden_states, self.weight, self._eps)  # type: ignore[no-untyped-call]
+        assert isinstance(result, torch.Tensor)
+        return result
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        out = torch.empty_like(x)
+        rstd = ops.rms_norm(x[0], weight, eps, out[0])
+        ctx.save_for_backward(out, weight, rstd)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+        out, weight, rstd = ctx.saved_tensors
+        result = torch.empty_like(out)
+        ops.rms_norm_backward(grad[0], out[0], weight, rstd, None, result[0])
+        return result, None, None
+
+
+def _fits(config: Any) -> bool:
+    windowed = getattr(config, "sliding_window", None) is not None
+    return config.model_type in _FAMILIES and not windowed and getattr(config, "hidden_act", "") == "silu"
+
+
+def _group(modules: Sequence[torch.nn.Module], workspace: Workspace) -> Group | None:
+    linears = []
+    for module in modules:
+        linear = hf.adapted_linear(module)
+        if linear is None or linear.shape[1] % linear.state.blocksize:
+            return None
+        linears.append(linear)
+    return Group(linears, workspace)
+
+
+def _layer_parts(layer: Any, workspace: Workspace) -> LayerParts | None:
+    attention, mlp = layer.self_attn, layer.mlp
+    modules: list[list[torch.nn.Module]] = [
+        [attention.q_proj, attention.k_proj, attention.v_proj],
+        [attention.o_proj],
+        [mlp.gate_proj, mlp.up_proj],
+        [mlp.down_proj],
+    ]
+    groups = [_group(part, workspace) for part in modules]
+    norms = [layer.input_layernorm, layer.post_attention_layernorm]
+    heads = _heads(attention)
+    if any(group is None for group in groups) or heads is None or not all(_invertible(norm) for norm in norms):
+        return None
+    qkv, output, gate_up, down = cast(list[Group], groups)
+    before, after = ((norm.weight, float(norm.variance_epsilon)) for norm in norms)
+    return LayerParts(qkv, output, gate_up, down, before, after, heads, float(attention.scaling))
+
+
+def _heads(attention: Any) -> Heads | None:
+    dim = int(attention.head_dim)
+    n_query, n_kv = (module.out_features // dim for module in (attention.q_proj, attention.k_proj))
+    if dim & (dim - 1):
+        return None
+    if not hasattr(attention, "q_norm"):
+        return Heads(n_query, n_kv, dim)
+    if not _invertible(attention.q_norm) or not _invertible(attention.k_norm):
+        return None
+    norms = HeadNorms(attention.q_norm.weight, attention.k_norm.weight, float(attention.q_norm.variance_epsilon))
+    return Heads(n_query, n_kv, dim, norms)
+
+
+def _invertible(norm: torch.nn.Module) -> bool:
+    return bool(cast(torch.Tensor, norm.weight).ne(0).all())
