@@ -101,7 +101,7 @@ class TrainConfig(Section):
     evaluations: int = Field(10, ge=1, description="evaluations (and checkpoints) over the whole training")
     patience: int = Field(3, ge=1, description="evaluations without improvement before training stops")
     seed: int = Field(0, ge=0, description="seed of shuffling, dropout and initialisation")
-    packing: bool | None = Field(None, description="records one behind another, not padded; unset: on CUDA only")
+    packing: bool = Field(False, description="records one behind another, not padded: for CUDA")
     token_budget: int | None = Field(
         None, ge=8, description="most tokens in one forward pass when packing; unset: `batch_size` records"
     )
