@@ -157,15 +157,11 @@ class Graph:
 
     def _make_tokens(self, out: Path, progress: Progress) -> None:
         from edgeft import hf
-        from edgeft.dataset.tokens import TokenizerView, build_tokens
+        from edgeft.dataset.tokens import build_tokens
 
         hf.quiet()
         tokenizer = hf.load_tokenizer(self.base.path)
-        view = TokenizerView(
-            render=lambda messages, prompt: hf.render(tokenizer, messages, prompt),
-            encode=lambda text: hf.encode(tokenizer, text),
-            end_ids=hf.end_token_ids(tokenizer, self.base.path),
-        )
+        view = hf.tokenizer_view(tokenizer, self.base.path)
         dataset = self.config.dataset
         test = None if dataset.test is None else self.config.path(dataset.test)
         build_tokens(self.config.path(dataset.train), test, view, dataset, out, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,6 +13,7 @@ import transformers
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from jinja2 import TemplateError
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
@@ -30,7 +32,10 @@ from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback
 
 from edgeft.artifacts import Adapter, Checkpoint, Message
 from edgeft.config import LoraConfig
+from edgeft.dataset.pieces import byte_level_piece, sentencepiece_piece
+from edgeft.dataset.tokenizer_view import Pieces, TokenizerView
 from edgeft.errors import EdgeftError
+from edgeft.given_template import given_template
 
 __all__ = [
     "EarlyStoppingCallback",
@@ -85,13 +90,16 @@ def compute_dtype(device: Device) -> torch.dtype:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Loads a checkpoint's tokenizer; raises EdgeftError unless it has a chat template and an end token."""
+    """Loads a checkpoint's tokenizer, with a chat template where it has none.
+
+    Raises EdgeftError when there is no tokenizer that can be loaded, or it has no end token.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise EdgeftError(f"no tokenizer can be loaded: {str(error).splitlines()[0]}", where=str(folder)) from error
-    if tokenizer.chat_template is None:
-        raise EdgeftError("the tokenizer has no chat template", str(folder), "start from a chat model")
+    if tokenizer.chat_template is None and (given := given_template(folder)):
+        tokenizer.chat_template = given.text
     if tokenizer.eos_token_id is None:
         raise EdgeftError(
             "the tokenizer has no end-of-sequence token", str(folder), "set eos_token in its configuration"
@@ -99,9 +107,34 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return cast(Tokenizer, tokenizer)
 
 
-def render(tokenizer: Tokenizer, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-    """Renders a conversation with the tokenizer's own chat template."""
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+def tokenizer_view(tokenizer: Tokenizer, folder: Path) -> TokenizerView:
+    """Returns a tokenizer as the dataset needs it; `folder` is its checkpoint."""
+    return TokenizerView(
+        render=partial(render, tokenizer),
+        encode=partial(encode, tokenizer),
+        encode_more=partial(encode_more, tokenizer),
+        pieces=piece_reader(tokenizer),
+        end_ids=end_token_ids(tokenizer, folder),
+        special_ids=frozenset(number for number, added in tokenizer.added_tokens_decoder.items() if added.special),
+    )
+
+
+def render(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    add_generation_prompt: bool,
+    tools: Sequence[dict[str, Any]] = (),
+) -> str:
+    """Renders a conversation with the tokenizer's own chat template; raises EdgeftError when the template refuses."""
+    try:
+        text = tokenizer.apply_chat_template(
+            list(messages),
+            tools=list(tools) or None,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+        )
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise EdgeftError(f"the chat template refuses this conversation: {error}") from error
     return str(text)
 
 
@@ -114,9 +147,38 @@ def encode(tokenizer: Tokenizer, rendered: str) -> list[int]:
     return ids
 
 
+def encode_more(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Returns the ids of a text that goes on after others: no BOS, and no space of the tokenizer's own before it."""
+    pieces = piece_reader(tokenizer)
+    found: list[list[int]] = []
+    for anchor in (str(tokenizer.eos_token), "\n", "a"):  # after some of these some tokenizers put a space
+        start: list[int] = tokenizer(anchor, add_special_tokens=False)["input_ids"]
+        ids: list[int] = tokenizer(anchor + text, add_special_tokens=False)["input_ids"]
+        if ids[: len(start)] == start:
+            found.append(ids[len(start) :])
+            if b"".join(pieces(found[-1])) == text.encode():
+                return found[-1]
+    return found[0] if found else encode(tokenizer, text)
+
+
+def piece_reader(tokenizer: Tokenizer) -> Pieces:
+    """Returns what gives the exact bytes of tokens: parts of characters, leading spaces, the text of special tokens."""
+    decoder = tokenizer.backend_tokenizer.decoder
+    plain = byte_level_piece if decoder and b"ByteLevel" in decoder.__getstate__() else sentencepiece_piece
+    added = {number: token.content.encode() for number, token in tokenizer.added_tokens_decoder.items()}
+
+    def pieces(ids: Sequence[int]) -> list[bytes]:
+        names = tokenizer.convert_ids_to_tokens(list(ids))
+        return [added[i] if i in added else plain(str(name)) for i, name in zip(ids, names, strict=True)]
+
+    return pieces
+
+
 def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
-    """Returns every id that ends generation: the tokenizer's eos, and those of generation_config.json."""
+    """Returns every id that ends generation: the tokenizer's eos, generation_config.json's, a given template's."""
     ids = {int(tokenizer.eos_token_id)}
+    if (given := given_template(folder)) and given.end_id is not None:
+        ids.add(given.end_id)
     path = folder / "generation_config.json"
     if path.is_file():
         eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")

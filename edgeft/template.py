@@ -33,7 +33,12 @@ class _GenerationTag(Extension):
 
 
 def render_template(
-    template: str, messages: Sequence[Message], *, add_generation_prompt: bool, special_tokens: Mapping[str, str]
+    template: str,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool,
+    special_tokens: Mapping[str, str],
+    tools: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Returns the conversation as the model sees it; raises EdgeftError when the template refuses the messages.
 
@@ -50,7 +55,7 @@ def render_template(
         return environment.from_string(template).render(
             messages=list(messages),
             add_generation_prompt=add_generation_prompt,
-            tools=None,
+            tools=list(tools) or None,
             documents=None,
             **special_tokens,
         )

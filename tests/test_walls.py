@@ -28,7 +28,7 @@ LEVELS = {
     **dict.fromkeys(("errors", "progress"), 0),
     **dict.fromkeys(("files", "quant_types"), 1),
     **dict.fromkeys(("artifacts", "config", "rundir"), 2),
-    **dict.fromkeys(("dataset", "template"), 3),
+    **dict.fromkeys(("dataset", "given_template", "template"), 3),
     **dict.fromkeys(("hf", "llamacpp", "weights"), 4),
     **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat"), 5),
     **dict.fromkeys(("graph", "console"), 6),

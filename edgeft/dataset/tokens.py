@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,14 @@ import numpy.typing as npt
 
 from edgeft.artifacts import Tokens
 from edgeft.config import DatasetConfig
-from edgeft.dataset.mask import Encode, Example, Render, tokenize_record
+from edgeft.dataset.mask import Example, tokenize_record
 from edgeft.dataset.records import Record, read_records
+from edgeft.dataset.tokenizer_view import TokenizerView
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import write_json, write_text
 from edgeft.progress import Progress, silent
 
 _HASH_SPACE = 16**8
-
-
-@dataclass(frozen=True)
-class TokenizerView:
-    """What tokenizing needs of a model: its chat template, its encoder and the ids that end generation."""
-
-    render: Render
-    encode: Encode
-    end_ids: Collection[int]
 
 
 def build_tokens(
@@ -71,6 +62,7 @@ def build_tokens(
             "records_test": len(tested),
             "tokens_in": sum(len(example.ids) for example in examples),
             "tokens_trained": sum(sum(example.trained) for (_, example) in kept),
+            "turns_not_trained": sum(len(example.notes) for (_, example) in kept),
             "longest_tokens": max(len(example.ids) for _, example in kept),
             "end_ids": sorted(tokenizer.end_ids),
         },
@@ -97,7 +89,7 @@ def _tokenize(records: Sequence[Record], tokenizer: TokenizerView, progress: Pro
     problems: list[Problem] = []
     for done, record in enumerate(records, start=1):
         try:
-            examples.append(tokenize_record(record, tokenizer.render, tokenizer.encode, tokenizer.end_ids))
+            examples.append(tokenize_record(record, tokenizer))
         except EdgeftError as error:
             problems += error.problems
         progress(done, len(records), f"{len(records):,} records")

@@ -13,7 +13,7 @@ from tiny_run import write_records
 
 from edgeft import hf
 from edgeft.config import DatasetConfig
-from edgeft.dataset.tokens import TokenizedExamples, TokenizerView, build_tokens
+from edgeft.dataset.tokens import TokenizedExamples, build_tokens
 from edgeft.train.batches import IGNORED, ExampleDataset, LengthGroupedSampler, collate
 
 
@@ -21,12 +21,7 @@ from edgeft.train.batches import IGNORED, ExampleDataset, LengthGroupedSampler, 
 def examples(tmp_path_factory: pytest.TempPathFactory) -> TokenizedExamples:
     folder = tmp_path_factory.mktemp("batches")
     write_records(folder / "train.jsonl", 40)
-    tokenizer = make_tokenizer()
-    view = TokenizerView(
-        render=lambda messages, prompt: hf.render(tokenizer, messages, prompt),
-        encode=lambda text: hf.encode(tokenizer, text),
-        end_ids=[tokenizer.eos_token_id],
-    )
+    view = hf.tokenizer_view(make_tokenizer(), folder)
     out = folder / "tokens"
     out.mkdir()
     build_tokens(folder / "train.jsonl", None, view, DatasetConfig(train="train.jsonl"), out)
