@@ -60,7 +60,7 @@ def test_from_tokens_to_a_file_that_ends_its_answers(tmp_path: Path, kind: str) 
     bare_model(tmp_path / "base", kind)
     lines = [
         {"messages": [{"role": "user", "content": f"light {n}"}, {"role": "assistant", "content": "on"}]}
-        for n in range(60)
+        for n in range(30)
     ]
     for name in ("train", "test"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -31,7 +31,7 @@ LEVELS = {
     **dict.fromkeys(("dataset", "given_template", "template"), 3),
     **dict.fromkeys(("hf", "llamacpp", "weights"), 4),
     **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat"), 5),
-    **dict.fromkeys(("graph", "console"), 6),
+    **dict.fromkeys(("graph", "console", "token_view"), 6),
     **dict.fromkeys(("pipeline", "summary"), 7),
     "cli": 8,
     "__main__": 9,

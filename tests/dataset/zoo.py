@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,8 @@ def view_with(tokenizer: PreTrainedTokenizerFast, template: str, *ends: str) -> 
     """Returns a tokenizer with a chat template, where the tokens `ends` end generation."""
     made = copy.copy(tokenizer)
     made.chat_template = template
-    view = hf.tokenizer_view(made, Path("nowhere"))
-    numbers = [made.convert_tokens_to_ids(end) for end in ends]
-    return TokenizerView(view.render, view.encode, view.encode_more, view.pieces, numbers, view.special_ids)
+    vocabulary = made.get_vocab()
+    return replace(hf.tokenizer_view(made, Path("nowhere")), end_ids=[vocabulary[end] for end in ends])
 
 
 def record_of(messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> Record:
