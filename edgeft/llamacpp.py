@@ -162,7 +162,9 @@ class Engine:
         """Whether the file asks for a BOS before a text."""
         return bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+    def render(
+        self, messages: Sequence[Message], add_generation_prompt: bool = True, tools: Sequence[dict[str, Any]] = ()
+    ) -> str:
         """Renders a conversation with the file's own chat template; raises EdgeftError when it has none."""
         template = self.metadata.get("tokenizer.chat_template")
         if not template:
@@ -172,6 +174,7 @@ class Engine:
             messages,
             add_generation_prompt=add_generation_prompt,
             special_tokens=dict(self._special_tokens()),
+            tools=tools,
         )
 
     def _special_tokens(self) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,8 @@ from typing import BinaryIO
 import torch
 
 from edgeft.artifacts import Adapter, Checkpoint
-from edgeft.files import flush, list_files, require_free_disk, write_json
+from edgeft.files import flush, list_files, require_free_disk, write_json, write_text
+from edgeft.given_template import GivenTemplate, given_template
 from edgeft.progress import Progress, silent
 from edgeft.weights import CheckpointWeights, MergedWeights, TensorSpec, Weights
 
@@ -26,8 +27,9 @@ def merge(base: Checkpoint, adapter: Adapter, out: Path, progress: Progress = si
     """Folds an adapter into its base and writes the folder `out`, loadable by transformers, vLLM and llama.cpp.
 
     Each tensor is merged in float32 and rounded once to the base's dtype. Configuration, generation configuration,
-    tokenizer files (tokenizer.model too) and chat template are the base's own bytes. Peak memory is a few times the
-    largest tensor. Raises EdgeftError, before anything is written, when the adapter does not fit the base.
+    tokenizer files (tokenizer.model too) and chat template are the base's own bytes; a base without a chat template is
+    given one, and the end token of that. Peak memory is a few times the largest tensor. Raises EdgeftError, before
+    anything is written, when the adapter does not fit the base.
     """
     weights = MergedWeights(CheckpointWeights(base), adapter)
     size_bytes = sum(spec.size_bytes for spec in weights.specs.values())
@@ -37,8 +39,24 @@ def merge(base: Checkpoint, adapter: Adapter, out: Path, progress: Progress = si
         is_index = path.name.endswith(".safetensors.index.json")
         if path.parent == base.path and path.suffix in _KEPT_SUFFIXES and not is_index:
             shutil.copyfile(path, out / path.name)
+    if given := given_template(base.path):
+        _give_template(given, out)
     write_weights(weights, out, progress)
     return Checkpoint.open(out)
+
+
+def _give_template(given: GivenTemplate, folder: Path) -> None:
+    """Writes a chat template, and its end token into generation_config.json: others than edgeft must stop there too."""
+    write_text(folder / "chat_template.jinja", given.text)
+    if given.end_id is None:
+        return
+    path = folder / "generation_config.json"
+    generation = json.loads((path if path.is_file() else folder / "config.json").read_text(encoding="utf-8"))
+    listed = generation.get("eos_token_id")
+    ends = listed if isinstance(listed, list) else [] if listed is None else [listed]
+    if given.end_id not in ends:
+        content = generation if path.is_file() else {}
+        write_json(path, content | {"eos_token_id": [given.end_id, *ends]})
 
 
 def write_weights(weights: Weights, folder: Path, progress: Progress = silent, shard_bytes: int = SHARD_BYTES) -> None:

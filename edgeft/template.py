@@ -34,23 +34,41 @@ class _GenerationTag(Extension):
 
 
 def render_template(
-    template: str, messages: Sequence[Message], *, add_generation_prompt: bool, special_tokens: Mapping[str, str]
+    template: str,
+    messages: Sequence[Message],
+    *,
+    add_generation_prompt: bool,
+    special_tokens: Mapping[str, str],
+    tools: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Returns the conversation as the model sees it; raises EdgeftError when the template refuses the messages.
 
     `special_tokens` are those that the model has, as bos_token and eos_token. One that it lacks is undefined, as in
     transformers: a template may ask whether it is.
     """
+    if not messages:
+        raise EdgeftError("the chat template is given no messages")
     try:
         return _compiled(template).render(
-            messages=list(messages),
+            messages=[_as_transformers_gives_it(message) for message in messages],
             add_generation_prompt=add_generation_prompt,
-            tools=None,
+            tools=list(tools) or None,
             documents=None,
             **special_tokens,
         )
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise EdgeftError(f"the chat template refuses this conversation: {error}") from error
+
+
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+
+
+def _as_transformers_gives_it(message: Message) -> Message:
+    """Returns a message without the keys that hold None, and its reasoning under every name that templates know."""
+    if None in message.values():
+        message = {key: value for key, value in message.items() if value is not None}
+    reasoning = next((message[key] for key in _REASONING if key in message), None)
+    return message if reasoning is None else {"thinking": reasoning, **message, "reasoning_content": reasoning}
 
 
 # Compiling takes 1 ms and rendering a short conversation 0.01 ms.

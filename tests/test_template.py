@@ -19,6 +19,7 @@ CONVERSATIONS: dict[str, list[Message]] = {
     "single turn": SINGLE,
     "several turns": [*SINGLE, {"role": "user", "content": ""}, {"role": "assistant", "content": "<think>a</think>b"}],
     "system": [{"role": "system", "content": "Be brief."}, *SINGLE],
+    "reasoning": [SINGLE[0], {"role": "assistant", "content": "b", "reasoning": "a"}],
     "odd text": [
         {"role": "user", "content": '{{ x }} {% raw %} "q" \\n <b>&amp;</b>\r\n\t ä 日本 🙂 \u2028'},
         {"role": "assistant", "content": "'1' </s>"},
@@ -39,6 +40,7 @@ SUBTLE = {
     "tokens": "{{ bos_token }}|{{ bos_token is defined }}|{{ eos_token }}|{{ add_generation_prompt }}",
     "methods": "{{ messages[0].content.split('h')[-1].upper() }}{{ messages[0]['content'][:1] }}"
     "{{ 'x'.startswith('x') }}",
+    "messages": "{% for m in messages %}{{ m | tojson }}{% endfor %}",
     "macro": "{% macro turn(m) %}[{{ m.role }}]{% endmacro %}{% for m in messages %}{{ turn(m) }}{% endfor %}",
     "generation": "{% for m in messages %}\n  {% generation %}\n  {{ m.content }}{% set x = 1 %}\n"
     "  {%- endgeneration %}\n"
@@ -51,6 +53,13 @@ SUBTLE = {
 def tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer with an EOS and without a BOS."""
     return make_tokenizer()
+
+
+def test_keys_that_hold_nothing_are_left_out(tokenizer: PreTrainedTokenizerFast) -> None:
+    messages = [SINGLE[0], {"role": "assistant", "content": None, "tool_calls": None}]
+    for template in (SUBTLE["messages"], "{% for m in messages %}{{ m.content }}{% endfor %}"):
+        ours = render_template(template, messages, add_generation_prompt=False, special_tokens={})
+        assert ours == theirs(tokenizer, template, messages, False)
 
 
 def theirs(tokenizer: PreTrainedTokenizerFast, template: str, messages: list[Message], prompt: bool) -> str:

@@ -27,11 +27,11 @@ TESTS = Path(__file__).parent
 LEVELS = {
     **dict.fromkeys(("errors", "progress"), 0),
     **dict.fromkeys(("artifacts", "files", "quant_types"), 1),
-    **dict.fromkeys(("config", "rundir", "template"), 2),
+    **dict.fromkeys(("config", "given_template", "rundir", "template"), 2),
     "dataset": 3,
     **dict.fromkeys(("hf", "llamacpp", "weights"), 4),
     **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat", "tables"), 5),
-    **dict.fromkeys(("graph", "console"), 6),
+    **dict.fromkeys(("graph", "console", "token_view"), 6),
     **dict.fromkeys(("pipeline", "summary"), 7),
     "cli": 8,
     "__main__": 9,

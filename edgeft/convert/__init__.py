@@ -19,7 +19,7 @@ from edgeft.convert.tokenizer import add_tokenizer
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import replacing, require_free_disk
 from edgeft.progress import Progress, silent
-from edgeft.weights import CheckpointWeights, TensorSpec, Weights
+from edgeft.weights import CheckpointWeights, MergedWeights, TensorSpec, Weights
 
 __all__ = ["convert", "require_convertible"]
 
@@ -29,11 +29,12 @@ def convert(
 ) -> GgufFile:
     """Writes one GGUF file at `out`; `source` gives everything that is no weight: config.json, tokenizer, template.
 
-    Holds one tensor at a time. Raises EdgeftError for an unsupported model, for tensors that do not fit config.json
+    Holds one tensor at a time. With an adapter in `weights`, a base without a chat template has the one that it was
+    tuned with. Raises EdgeftError for an unsupported model, for tensors that do not fit config.json
     (all at once, before any is read), and for weights that are not finite or overflow `config.dtype`; then nothing is
     left at `out`.
     """
-    prepared = _prepare(weights.specs, source, config)
+    prepared = _prepare(weights.specs, source, config, tuned=isinstance(weights, MergedWeights))
     writer = prepared.writer
     size_bytes = sum(info.nbytes for infos in writer.tensors for info in infos.values())
     require_free_disk(out.parent, size_bytes, "the GGUF file")
@@ -53,7 +54,7 @@ def require_convertible(source: Checkpoint, config: ConvertConfig) -> None:
 
     Everything but the weights is made as for a file, so what is wrong with architecture, shapes or tokenizer shows.
     """
-    _prepare(CheckpointWeights(source).specs, source, config)
+    _prepare(CheckpointWeights(source).specs, source, config, tuned=True)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class _Prepared:
     types: Mapping[str, StoredType]
 
 
-def _prepare(specs: Mapping[str, TensorSpec], source: Checkpoint, config: ConvertConfig) -> _Prepared:
+def _prepare(specs: Mapping[str, TensorSpec], source: Checkpoint, config: ConvertConfig, *, tuned: bool) -> _Prepared:
     config_json = source.config()
     plan = plan_of(config_json, str(source.path / "config.json"))
     names = plan.gguf_names(specs, str(source.path))
@@ -78,7 +79,7 @@ def _prepare(specs: Mapping[str, TensorSpec], source: Checkpoint, config: Conver
     add_metadata(writer, source.path, config.name, FILE_TYPES[config.dtype])
     for key, value in plan.keys.items():
         writer.add_key_value(key, value.value, value.type)
-    add_tokenizer(writer, source.path, config_json, plan.vocab_size)
+    add_tokenizer(writer, source.path, config_json, plan.vocab_size, tuned=tuned)
     return _Prepared(writer, plan, names, types)
 
 

@@ -13,9 +13,14 @@ from edgeft.convert.tokenizer_files import TokenizerFiles
 from edgeft.convert.vocabulary import Vocabulary, read_vocabulary
 
 
-def add_tokenizer(writer: GGUFWriter, folder: Path, config_json: Mapping[str, Any], vocab_size: int) -> None:
-    """Adds vocabulary, special tokens and chat templates; raises EdgeftError where llama.cpp cannot do the same."""
-    files = TokenizerFiles.read(folder)
+def add_tokenizer(
+    writer: GGUFWriter, folder: Path, config_json: Mapping[str, Any], vocab_size: int, *, tuned: bool
+) -> None:
+    """Adds vocabulary, special tokens and chat templates; raises EdgeftError where llama.cpp cannot do the same.
+
+    A `tuned` model without a chat template has the one that it was tuned with.
+    """
+    files = TokenizerFiles.read(folder, tuned=tuned)
     vocabulary = read_vocabulary(files, vocab_size)
     special = read_special_tokens(files, vocabulary, config_json)
     _add_vocabulary(writer, vocabulary)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.errors import EdgeftError
+from edgeft.given_template import given_template
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,12 @@ class TokenizerFiles:
     templates: dict[str, str]
 
     @classmethod
-    def read(cls, folder: Path) -> TokenizerFiles:
-        """Raises EdgeftError for files that are not what they claim, and when there is no tokenizer at all."""
+    def read(cls, folder: Path, *, tuned: bool = False) -> TokenizerFiles:
+        """Reads a folder; with `tuned` a model without a chat template has the one that it was tuned with.
+
+        Raises EdgeftError for files that are not what they claim, and when there is no tokenizer at all.
+        """
+        given = given_template(folder) if tuned else None
         model_path = folder / "tokenizer.model"
         files = cls(
             folder=folder,
@@ -40,7 +45,7 @@ class TokenizerFiles:
             settings=_object(folder / "tokenizer_config.json"),
             generation=_object(folder / "generation_config.json"),
             model_path=model_path if model_path.is_file() else None,
-            templates=_templates(folder),
+            templates=_templates(folder) or ({"default": given.text} if given else {}),
         )
         if not files.tokenizer and files.model_path is None:
             raise EdgeftError("no tokenizer.json and no tokenizer.model", str(folder), "copy the tokenizer's files")

@@ -102,6 +102,7 @@ class _Worker:
             if kept.examples:
                 place = (files.setdefault(record.place.file, len(files)), record.place.line, kept.removed)
                 examples += [(example, place) for example in kept.examples]
+                findings += [note for example in kept.examples for note in example.notes]
                 lines.append(kept.record.to_json())
         return Done(rows, _block(examples), list(files), lines, sorted(findings, key=lambda finding: finding.place))
 
@@ -117,21 +118,24 @@ class _Worker:
             return [_too_long(record, f"{count} tokens, and the most is {self.max_tokens}", remedy)]
         if is_text(record):
             return _Kept(record, list(_pieces(example, self.max_tokens)), count)
-        shortened = shorten(record, self.tokenizer, self.max_tokens)
-        if shortened is None:
-            what = f"its last exchange alone is longer than {self.max_tokens} tokens"
-            return [_too_long(record, what, "raise dataset.max_tokens: to cut it is to cut its question or its answer")]
-        (result,) = tokenize_all([shortened], self.tokenizer)
-        if isinstance(result, list):
-            return result
-        return _Kept(shortened, [result], count, len(record.messages) - len(shortened.messages))
+        most = self.max_tokens
+        while shortened := shorten(record, self.tokenizer, most):
+            (result,) = tokenize_all([shortened], self.tokenizer)
+            if isinstance(result, list):
+                return result
+            over = len(result.ids) - self.max_tokens
+            if over <= 0:
+                return _Kept(shortened, [result], count, len(record.messages) - len(shortened.messages))
+            most -= over  # a text that is cut at the start of a turn has more tokens than in one piece
+        what = f"its last exchange alone is longer than {self.max_tokens} tokens"
+        return [_too_long(record, what, "raise dataset.max_tokens: to cut it is to cut its question or its answer")]
 
 
 def tokenize_all(records: Sequence[Record], tokenizer: TokenizerView) -> list[Example | list[Finding]]:
     """Returns each record's example, or what keeps it from being one.
 
-    A conversation is `tokenize_record`'s; every text that it asks for is rendered once and all are encoded together. A
-    plain text is its tokens and one end token, all of them trained.
+    A conversation is `tokenize_record`'s; what it asks for is rendered once, and all whole texts are encoded together.
+    A plain text is its tokens and one end token, all of them trained.
     """
     encoded: dict[str, list[int]] = {}
     views = [_Remembering(record, tokenizer, encoded) for record in records]
@@ -141,15 +145,27 @@ def tokenize_all(records: Sequence[Record], tokenizer: TokenizerView) -> list[Ex
     results: list[Example | list[Finding]] = []
     for record, view in zip(records, views, strict=True):
         try:
-            if is_text(record):
-                results.append(_text_example(view.encode(record.messages[0]["content"]), tokenizer))
-            else:
-                results.append(tokenize_record(record, view.render, view.encode, tokenizer.end_ids))
+            results.append(_tokenize(record, view, tokenizer))
         except EdgeftError as error:
             results.append(
                 [Finding("error", "untrainable", record.place, fault.what, fault.remedy) for fault in error.problems]
             )
     return results
+
+
+def tokenize_text(record: Record, tokenizer: TokenizerView) -> Example:
+    """Returns the tokens of a plain text and one end token; raises EdgeftError where the tokenizer has none."""
+    return _text_example(tokenizer.encode(record.messages[0]["content"]), tokenizer)
+
+
+def _tokenize(record: Record, view: _Remembering, tokenizer: TokenizerView) -> Example:
+    remembering = replace(tokenizer, render=view.render, encode=view.encode)
+    if is_text(record):
+        return tokenize_text(record, remembering)
+    try:
+        return tokenize_record(record, remembering)
+    except EdgeftError:
+        return tokenize_record(record, tokenizer)  # midnight may lie between renderings that are remembered
 
 
 def is_text(record: Record) -> bool:
@@ -170,7 +186,7 @@ def shorten(record: Record, tokenizer: TokenizerView, max_tokens: int) -> Record
         return replace(record, messages=(*messages[:head], *messages[start:]))
 
     def fits(start: int) -> bool:
-        return len(tokenizer.encode(tokenizer.render(without(start).messages, False))) <= max_tokens
+        return len(tokenizer.encode(tokenizer.render(without(start).messages, False, record.tools))) <= max_tokens
 
     first = bisect_left(starts, True, key=fits)
     return without(starts[first]) if first < len(starts) else None
@@ -185,11 +201,14 @@ class _Remembering:
         self._encoded = encoded
         self._rendered: dict[tuple[int, bool], str] = {}
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        """Renders the first messages of the conversation."""
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[dict[str, Any]]) -> str:
+        """Renders messages; the first ones of the conversation with its tools are remembered."""
+        own = zip(messages, self._record.messages, strict=False)
+        if tools is not self._record.tools or not all(message is theirs for message, theirs in own):
+            return self._tokenizer.render(messages, add_generation_prompt, tools)
         key = (len(messages), add_generation_prompt)
         if key not in self._rendered:
-            self._rendered[key] = self._tokenizer.render(messages, add_generation_prompt)
+            self._rendered[key] = self._tokenizer.render(messages, add_generation_prompt, tools)
         return self._rendered[key]
 
     def encode(self, text: str) -> list[int]:
@@ -203,14 +222,15 @@ class _Remembering:
         if is_text(self._record):
             yield messages[0]["content"]
             return
-        try:
-            for index, message in enumerate(messages):
-                if message["role"] == "assistant":
-                    yield self.render(messages[:index], True)
-                    yield self.render(messages[: index + 1], False)
-            yield self.render(messages, False)
-        except EdgeftError:
-            return  # asked for again, it is refused again, and then it is reported
+        # The whole first, as `tokenize_record` does: where midnight lies between, the last turn does not fit it.
+        wanted = [(len(messages), False)]
+        for index in (index for index, message in enumerate(messages) if message["role"] == "assistant"):
+            wanted += [(index, True), (index + 1, False)]
+        for count, prompt in dict.fromkeys(wanted):
+            try:
+                yield self.render(messages[:count], prompt, self._record.tools)
+            except EdgeftError:
+                continue  # asked for again, it is refused again, and then it is reported
 
 
 def _text_example(ids: list[int], tokenizer: TokenizerView) -> Example:

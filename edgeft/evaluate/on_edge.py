@@ -30,5 +30,5 @@ def evaluate_gguf(
 
 def answer(engine: Engine, record: Record, max_new: int) -> Answer:
     """Answers one record greedily."""
-    ids = list(engine.generate(engine.encode_prompt(engine.render(record.prompt)), max_new))
+    ids = list(engine.generate(engine.encode_prompt(engine.render(record.prompt, tools=record.tools)), max_new))
     return Answer(engine.decode(ids), len(ids), bool(ids) and engine.ends(ids[-1]))

@@ -26,7 +26,7 @@ def evaluate_model(
     progress: Progress = silent,
 ) -> EvalReport:
     """Answers every record greedily and writes the report; speed is measured on a few records one at a time."""
-    prompts = [hf.encode(tokenizer, hf.render(tokenizer, record.prompt, True)) for record in records]
+    prompts = [hf.encode(tokenizer, hf.render(tokenizer, record.prompt, True, record.tools)) for record in records]
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # less padding in a batch
     answers: dict[int, Answer] = {}
     for start in range(0, len(records), config.batch_size):

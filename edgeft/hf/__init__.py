@@ -28,12 +28,15 @@ from edgeft.hf.models import (
 )
 from edgeft.hf.tokenizers import (
     encode,
+    encode_more,
     end_token_ids,
     load_tokenizer,
     open_tokenizer,
+    piece_reader,
     render,
     special_texts,
     tokenizer_opener,
+    tokenizer_view,
 )
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "add_lora",
     "compute_dtype",
     "encode",
+    "encode_more",
     "end_token_ids",
     "generate",
     "load_adapted",
@@ -61,6 +65,7 @@ __all__ = [
     "logits",
     "open_tokenizer",
     "pick_device",
+    "piece_reader",
     "quiet",
     "register_attention",
     "render",
@@ -68,4 +73,5 @@ __all__ = [
     "seed_everything",
     "special_texts",
     "tokenizer_opener",
+    "tokenizer_view",
 ]

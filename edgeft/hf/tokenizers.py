@@ -6,25 +6,30 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from jinja2 import TemplateError
 from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from edgeft.artifacts import Message
-from edgeft.dataset.tokenizer import OpenTokenizer, PlainTokenizer, TokenizerView
+from edgeft.dataset.pieces import piece_namer
+from edgeft.dataset.tokenizer import OpenTokenizer, Pieces, PlainTokenizer, TokenizerView, encode_after
 from edgeft.errors import EdgeftError
+from edgeft.given_template import given_template
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Loads a checkpoint's tokenizer; raises EdgeftError unless it has a chat template and an end token."""
+    """Loads a checkpoint's tokenizer, with a chat template where it has none.
+
+    Raises EdgeftError when there is no tokenizer that can be loaded, or it has no end token.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise EdgeftError(f"no tokenizer can be loaded: {str(error).splitlines()[0]}", where=str(folder)) from error
-    if tokenizer.chat_template is None:
-        raise EdgeftError("the tokenizer has no chat template", str(folder), "start from a chat model")
+    if tokenizer.chat_template is None and (given := given_template(folder)):
+        tokenizer.chat_template = given.text
     if tokenizer.eos_token_id is None:
         raise EdgeftError(
             "the tokenizer has no end-of-sequence token", str(folder), "set eos_token in its configuration"
@@ -32,26 +37,68 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return cast(Tokenizer, tokenizer)
 
 
-def render(tokenizer: Tokenizer, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-    """Renders a conversation with the tokenizer's own chat template; raises EdgeftError when it refuses."""
+def tokenizer_view(tokenizer: Tokenizer, folder: Path) -> TokenizerView:
+    """Returns a tokenizer as the dataset needs it; `folder` is its checkpoint."""
+    return TokenizerView(
+        render=partial(render, tokenizer),
+        encode=partial(encode, tokenizer),
+        encode_more=partial(encode_more, tokenizer),
+        pieces=piece_reader(tokenizer),
+        end_ids=end_token_ids(tokenizer, folder),
+        special_ids=frozenset(number for number, added in tokenizer.added_tokens_decoder.items() if added.special),
+        text_end=int(tokenizer.eos_token_id),
+    )
+
+
+def render(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    add_generation_prompt: bool,
+    tools: Sequence[dict[str, Any]] = (),
+) -> str:
+    """Renders a conversation with the tokenizer's own chat template; raises EdgeftError when the template refuses."""
     try:
-        return str(
-            tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+        text = tokenizer.apply_chat_template(
+            list(messages),
+            tools=list(tools) or None,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
         )
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise EdgeftError(f"the chat template refuses this conversation: {error}") from error
+    return str(text)
 
 
 def encode(tokenizer: Tokenizer, rendered: str) -> list[int]:
     """Returns the ids of a rendered conversation, with exactly one BOS where the tokenizer adds one of its own."""
-    ids: list[int] = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    ids = _encode_bare(tokenizer, rendered)
     bos = tokenizer.bos_token_id
     return [bos, *ids] if _adds_bos(tokenizer) and ids[:1] != [bos] else ids
 
 
+def encode_more(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Returns the ids of a text that goes on after others: no BOS, and no space of the tokenizer's own before it."""
+    ids = encode_after(text, partial(_encode_bare, tokenizer), piece_reader(tokenizer), str(tokenizer.eos_token))
+    return encode(tokenizer, text) if ids is None else ids
+
+
+def piece_reader(tokenizer: Tokenizer) -> Pieces:
+    """Returns what gives the exact bytes of tokens: parts of characters, leading spaces, the text of special tokens."""
+    plain = piece_namer(tokenizer.backend_tokenizer.decoder)
+    added = {number: token.content.encode() for number, token in tokenizer.added_tokens_decoder.items()}
+
+    def pieces(ids: Sequence[int]) -> list[bytes]:
+        names = tokenizer.convert_ids_to_tokens(list(ids))
+        return [added[i] if i in added else plain(str(name)) for i, name in zip(ids, names, strict=True)]
+
+    return pieces
+
+
 def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
-    """Returns every id that ends generation: the tokenizer's eos, and those of generation_config.json."""
+    """Returns every id that ends generation: the tokenizer's eos, generation_config.json's, a given template's."""
     ids = {int(tokenizer.eos_token_id)}
+    if (given := given_template(folder)) and given.end_id is not None:
+        ids.add(given.end_id)
     path = folder / "generation_config.json"
     if path.is_file():
         eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
@@ -61,6 +108,17 @@ def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
 
 # What a difference between transformers and its tokenizers library would show on.
 _PROBE_TEXTS = ("", " a", "a\n\n b\t", "Café déjà vu 日本語 🙂 ﬁ", "a \u2028\r\n<0x41>", "1234567 x")
+_PROBE_CALL = {"type": "function", "id": "call00001", "function": {"name": "look", "arguments": {"at": "Łódź <b>"}}}
+_PROBE_TOOLS: tuple[dict[str, Any], ...] = (
+    {
+        "type": "function",
+        "function": {
+            "name": "look",
+            "description": "what's <there>",
+            "parameters": {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]},
+        },
+    },
+)
 
 
 def tokenizer_opener(folder: Path) -> OpenTokenizer:
@@ -70,7 +128,7 @@ def tokenizer_opener(folder: Path) -> OpenTokenizer:
     same without it on probes; and with it elsewhere. Raises EdgeftError as `load_tokenizer` does.
     """
     tokenizer = load_tokenizer(folder)
-    view = _view(tokenizer, folder)
+    view = tokenizer_view(tokenizer, folder)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None and isinstance(tokenizer.chat_template, str):
         plain = PlainTokenizer(
@@ -88,34 +146,37 @@ def tokenizer_opener(folder: Path) -> OpenTokenizer:
 
 def open_tokenizer(folder: Path) -> TokenizerView:
     """Opens a checkpoint's tokenizer with transformers."""
-    return _view(load_tokenizer(folder), folder)
+    return tokenizer_view(load_tokenizer(folder), folder)
 
 
-def _view(tokenizer: Tokenizer, folder: Path) -> TokenizerView:
-    return TokenizerView(
-        render=lambda messages, prompt: render(tokenizer, messages, prompt),
-        encode=lambda text: encode(tokenizer, text),
-        end_ids=end_token_ids(tokenizer, folder),
-        text_end=int(tokenizer.eos_token_id),
-    )
+def _encode_bare(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _adds_bos(tokenizer: Tokenizer) -> bool:
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
-def _probe(view: TokenizerView) -> list[tuple[str, list[int]]]:
+def _probe(view: TokenizerView) -> list[object]:
     """Returns what a tokenizer makes of texts and of conversations of every shape; "" for one it refuses."""
     question, answer = {"role": "user", "content": " hi\n"}, {"role": "assistant", "content": '{"a": 1} '}
     system = {"role": "system", "content": "Be brief."}
+    call = {"role": "assistant", "content": None, "tool_calls": [_PROBE_CALL]}
+    uses: list[Message] = [question, call, {"role": "tool", "tool_call_id": "call00001", "content": "3 °C"}, answer]
     shapes: list[list[Message]] = [[question], [question, answer], [system, question, answer], [question, answer] * 2]
     texts = list(_PROBE_TEXTS)
-    for messages in shapes:
-        try:
-            texts += [view.render(messages, True), view.render(messages, False)]
-        except EdgeftError:
-            texts.append("")
-    return [(text, view.encode(text)) for text in texts]
+    for messages, tools in [*((shape, ()) for shape in shapes), ([question], _PROBE_TOOLS), (uses, _PROBE_TOOLS)]:
+        for prompt in (True, False):
+            try:
+                texts.append(view.render(messages, prompt, tools))
+            except EdgeftError:
+                texts.append("")
+    found: list[object] = [sorted(view.end_ids), sorted(view.special_ids), view.text_end]
+    for text in texts:
+        ids, more = view.encode(text), view.encode_more(text)
+        found += [text, ids, more, view.pieces(ids), view.pieces(more)]
+    return found
 
 
 def special_texts(folder: Path) -> tuple[str, ...]:

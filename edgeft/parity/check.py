@@ -96,7 +96,7 @@ def _token_failures(engine: Engine, content: ReferenceContent) -> Iterator[Failu
 
 def _template_failures(engine: Engine, content: ReferenceContent) -> Iterator[Failure]:
     for record in content.records:
-        rendered = engine.render(record.messages)
+        rendered = engine.render(record.messages, tools=record.tools)
         if rendered != record.rendered_prompt:
             yield Failure(
                 "chat template",

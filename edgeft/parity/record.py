@@ -11,8 +11,9 @@ import torch
 from edgeft import hf
 from edgeft.artifacts import Adapter, Checkpoint, Reference
 from edgeft.config import ParityConfig
+from edgeft.dataset.mask import tokenize_last_turn
 from edgeft.dataset.records import Record
-from edgeft.errors import EdgeftError
+from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.files import write_json
 from edgeft.parity.probes import PROBES
 from edgeft.parity.reference import ReferenceContent, ReferenceRecord, save_reference
@@ -36,11 +37,12 @@ def record_reference(
 
     With `live` (base and adapter) the model as it was trained, 4-bit base and all, is run over the same tokens, and how
     far the merged model is from it is kept in the reference and as merge.json beside it. Raises EdgeftError when a
-    record's prompt is no prefix of it.
+    record's last turn could not be trained.
     """
     hf.quiet()
     tokenizer = hf.load_tokenizer(merged.path)
-    end_ids = hf.end_token_ids(tokenizer, merged.path)
+    view = hf.tokenizer_view(tokenizer, merged.path)
+    end_ids = sorted(view.end_ids)
     model = hf.load_model(merged, device, torch.float32)
     chosen = list(records[: config.records])
     steps = len(chosen) * (2 if live else 1)
@@ -48,7 +50,7 @@ def record_reference(
     kept, logits = [], []
     for done, record in enumerate(chosen):
         progress(done, steps, "merged model, float32")
-        entry = _reference_record(record, tokenizer, end_ids, budget, _greedy(model, tokenizer, end_ids, config))
+        entry = _reference_record(record, view, budget, _greedy(model, tokenizer, end_ids, config))
         kept.append(entry)
         logits.append(_scored(hf.logits(model, entry.ids), entry))
         budget -= entry.n_scored
@@ -80,25 +82,20 @@ def _greedy(
 
 def _reference_record(
     record: Record,
-    tokenizer: hf.Tokenizer,
-    end_ids: Sequence[int],
+    tokenizer: TokenizerView,
     most_scored: int,
     greedy: Callable[[list[int]], list[int]],
 ) -> ReferenceRecord:
-    rendered = hf.render(tokenizer, record.prompt, True)
-    prompt_ids = hf.encode(tokenizer, rendered)
-    ids = hf.encode(tokenizer, hf.render(tokenizer, record.messages, False))
-    if ids[: len(prompt_ids)] != prompt_ids:
-        raise EdgeftError("the prompt is no prefix of the conversation in tokens", where=record.where)
-    last_end = max((i for i, token in enumerate(ids) if token in end_ids), default=len(ids) - 1)
+    rendered, prompt_ids, turn_ids = tokenize_last_turn(record, tokenizer)
     return ReferenceRecord(
         messages=record.prompt,
         rendered_prompt=rendered,
         prompt_ids=prompt_ids,
-        ids=ids[: last_end + 1],
+        ids=prompt_ids + turn_ids,
         first_scored=len(prompt_ids) - 1,
-        n_scored=min(last_end + 1 - len(prompt_ids), most_scored),
+        n_scored=min(len(turn_ids), most_scored),
         greedy_ids=greedy(prompt_ids),
+        tools=list(record.tools),
     )
 
 

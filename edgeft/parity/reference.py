@@ -35,6 +35,7 @@ class ReferenceRecord:
     first_scored: int
     n_scored: int
     greedy_ids: list[int]
+    tools: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def targets(self) -> list[int]:
@@ -59,7 +60,11 @@ class ReferenceContent:
 
 def save_reference(content: ReferenceContent, logits: Sequence[Floats], path: Path) -> Reference:
     """Writes a reference atomically; `logits` holds (n_scored, n_vocab) float32 for each record."""
-    encoded = np.frombuffer(json.dumps(asdict(content), ensure_ascii=False).encode(), dtype=np.uint8)
+    fields = asdict(content)
+    for record in fields["records"]:
+        if not record["tools"]:
+            del record["tools"]  # earlier versions of edgeft know no tools: they can read what has none
+    encoded = np.frombuffer(json.dumps(fields, ensure_ascii=False).encode(), dtype=np.uint8)
     arrays = {f"logits_{i}": rows for i, rows in enumerate(logits)}
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, content=encoded, **arrays)  # type: ignore[arg-type]

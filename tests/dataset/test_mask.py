@@ -9,7 +9,7 @@ import pytest
 from tiny_model import make_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from edgeft import hf
+from dataset.zoo import view_with
 from edgeft.artifacts import Message
 from edgeft.dataset.findings import Place
 from edgeft.dataset.mask import Example, tokenize_record
@@ -71,12 +71,9 @@ def tokenize(
     tokenizer: PreTrainedTokenizerFast, template: str, messages: list[Message], end_token: str = "<|im_end|>"
 ) -> Example:
     """Tokenizes a conversation with a template."""
-    tokenizer.chat_template = template
     return tokenize_record(
         Record(tuple(messages), Place("train.jsonl", 7)),
-        lambda messages, prompt: hf.render(tokenizer, messages, prompt),
-        lambda text: hf.encode(tokenizer, text),
-        [token_id(tokenizer, end_token)],
+        view_with(tokenizer, template, end_token),
     )
 
 
@@ -99,6 +96,7 @@ def test_the_mask_equals_transformers_own(tokenizer: PreTrainedTokenizerFast, na
     template, end_token = MARKED[name]
     messages = CONVERSATIONS[conversation]
     example = tokenize(tokenizer, template, messages, end_token)
+    tokenizer.chat_template = template
     theirs: Any = tokenizer.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, add_special_tokens=False
     )
@@ -168,18 +166,30 @@ def test_an_end_token_only_after_the_user_is_none(tokenizer: PreTrainedTokenizer
 def test_a_prompt_that_is_no_prefix(tokenizer: PreTrainedTokenizerFast) -> None:
     template = chat_templates.CHATML.replace("<|im_start|>assistant\n' }}", "<|im_start|>assistant\n<think>' }}")
     assert template != chat_templates.CHATML
-    with pytest.raises(EdgeftError, match=r"messages\[1\]: .*differ at token \d+") as caught:
+    with pytest.raises(EdgeftError) as caught:
         tokenize(tokenizer, template, SINGLE)
-    assert caught.value.problems[0].remedy
+    problem = caught.value.problems[0]
+    assert problem.where == "train.jsonl:7"
+    assert problem.what.startswith("messages[1]: what the model is given before this turn is not how the")
+    assert "goes: at character 67, after ...'>\\n<|im_start|>assistant\\n', it has '<think>' where " in problem.what
+    assert "the conversation has 'Done.<|im_end|>\\n'" in problem.what
+    assert problem.remedy
 
 
-def test_a_template_that_shows_earlier_turns_otherwise(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_turn_that_is_shown_otherwise_later_on_is_not_trained(tokenizer: PreTrainedTokenizerFast) -> None:
     """The answer that the model would learn in such a conversation is not the one that it gave there; and the place
     where it ends must not be looked for in the user's next turn."""
     thought: list[Message] = [SINGLE[0], {"role": "assistant", "content": "<think>why on earth not</think>Done."}]
     single = tokenize(tokenizer, chat_templates.THINKING, thought)
     assert trained_texts(tokenizer, single) == ["<think>why on earth not</think>Done.<|im_end|>"]
-    with pytest.raises(EdgeftError, match=r"messages\[1\]: "):
-        tokenize(tokenizer, chat_templates.THINKING, [*thought, *AGAIN])
+    several = tokenize(tokenizer, chat_templates.THINKING, [*thought, *AGAIN])
+    assert trained_texts(tokenizer, several) == ['yes {"a": 1}\n\nb<|im_end|>']
+    (note,) = several.notes
+    assert (note.severity, note.code, str(note.place), note.field) == (
+        *("warning", "turn-not-trained", "train.jsonl:7", "messages[1]"),
+    )
+    assert "'<think>why on earth not<'..." in note.message
+    assert "'Done.<|im_end|>" in note.message
     plain = tokenize(tokenizer, chat_templates.THINKING, [*SINGLE, *AGAIN])
     assert trained_texts(tokenizer, plain) == ["Done.<|im_end|>", 'yes {"a": 1}\n\nb<|im_end|>']
+    assert plain.notes == ()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import chat_templates
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,7 +48,7 @@ def text(content: str, line: int = 1) -> Record:
 
 def alone(record: Record) -> Example:
     """Tokenizes one conversation by itself."""
-    return tokenize_record(record, VIEW.render, VIEW.encode, VIEW.end_ids)
+    return tokenize_record(record, VIEW)
 
 
 turns_strategy = st.lists(st.text(st.characters(codec="utf-8"), max_size=12), min_size=1, max_size=4)
@@ -63,9 +65,9 @@ def test_a_single_turn_is_rendered_twice_and_encoded_in_one_call() -> None:
     rendered: list[bool] = []
     encoded: list[int] = []
 
-    def render(messages: Sequence[Message], prompt: bool) -> str:
+    def render(messages: Sequence[Message], prompt: bool, tools: Sequence[dict[str, Any]]) -> str:
         rendered.append(prompt)
-        return VIEW.render(messages, prompt)
+        return VIEW.render(messages, prompt, tools)
 
     def encode_all(texts: Sequence[str]) -> list[list[int]]:
         encoded.append(len(texts))
@@ -74,11 +76,67 @@ def test_a_single_turn_is_rendered_twice_and_encoded_in_one_call() -> None:
     def encode(one: str) -> list[int]:
         raise AssertionError(one)
 
-    view = TokenizerView(render, encode, VIEW.end_ids, encode_all)
+    view = replace(VIEW, render=render, encode=encode, encode_all=encode_all)
     records = [conversation(f"question {number}", "answer") for number in range(5)]
     assert tokenize_all(records, view) == [alone(record) for record in records]
-    assert rendered == [True, False] * 5
+    assert rendered == [False, True] * 5
     assert encoded == [10]
+
+
+def test_a_conversation_renders_nothing_twice() -> None:
+    rendered: list[str] = []
+
+    def render(messages: Sequence[Message], prompt: bool, tools: Sequence[dict[str, Any]]) -> str:
+        rendered.append(VIEW.render(messages, prompt, tools))
+        return rendered[-1]
+
+    record = conversation(*"abcdefgh", system=True)
+    assert tokenize_all([record], replace(VIEW, render=render)) == [alone(record)]
+    assert len(rendered) == len(set(rendered)) == 8
+
+
+def merging() -> TokenizerView:
+    """A tokenizer in which two newlines are one token: an answer that begins with one is cut from its prompt."""
+    backend = make_tokenizer()
+    backend.add_tokens(["\n\n"])
+    return replace(PLAIN, model=backend.backend_tokenizer.to_str()).open()
+
+
+def test_texts_that_are_cut_and_turns_that_are_not_trained_are_the_same_in_a_list() -> None:
+    view = merging()
+    cut = conversation("a", "\nb", "c", "d", "e", "\nf")
+    assert view.encode(view.render(cut.messages, False, ())) != tokenize_record(cut, view).ids
+    thinking = replace(PLAIN, template=chat_templates.THINKING).open()
+    thought = conversation("a", "<think>x</think>b", "c", "<think>y</think>d")
+    for record, given_view in ((cut, view), (thought, thinking)):
+        expected = tokenize_record(record, given_view)
+        assert tokenize_all([record, record], given_view) == [expected, expected]
+    notes = tokenize_record(thought, thinking).notes
+    done = RecordTokenizer(lambda: thinking, 500, "error").open()(Work(0, [thought]))
+    assert [finding.code for finding in done.findings] == [note.code for note in notes] == ["turn-not-trained"]
+
+
+def test_a_shortened_record_that_is_cut_fits_too() -> None:
+    record = conversation("a" * 40, "b", "c", "\nd", "e", "\nf")
+    view = merging()
+    tail = Record(record.messages[2:], record.place)
+    for most in range(
+        len(view.encode(view.render(tail.messages, False, ()))) - 1, len(tokenize_record(tail, view).ids)
+    ):
+        done = RecordTokenizer(lambda: view, most, "truncate").open()(Work(0, [record]))
+        assert (done.findings, done.rows[0]["removed"]) == ([], 4)
+        assert done.rows[0]["tokens"] <= most
+
+
+def test_midnight_between_two_renderings() -> None:
+    days = iter(["Monday", *["Tuesday"] * 20])
+
+    def render(messages: Sequence[Message], prompt: bool, tools: Sequence[dict[str, Any]]) -> str:
+        return next(days) + VIEW.render(messages, prompt, tools)
+
+    (example,) = tokenize_all([conversation("a", "b")], replace(VIEW, render=render))
+    assert isinstance(example, Example)
+    assert b"".join(VIEW.pieces(example.ids)).startswith(b"Tuesday")
 
 
 def test_a_text_is_its_tokens_and_one_end_token_all_trained() -> None:
@@ -88,12 +146,12 @@ def test_a_text_is_its_tokens_and_one_end_token_all_trained() -> None:
 
 
 def test_what_the_template_refuses_is_a_finding_at_its_place() -> None:
-    def render(messages: Sequence[Message], prompt: bool) -> str:
+    def render(messages: Sequence[Message], prompt: bool, tools: Sequence[dict[str, Any]]) -> str:
         if "no" in messages[0]["content"]:
             raise EdgeftError("the chat template refuses this conversation: no")
-        return VIEW.render(messages, prompt)
+        return VIEW.render(messages, prompt, tools)
 
-    view = TokenizerView(render, VIEW.encode, VIEW.end_ids)
+    view = replace(VIEW, render=render, encode_all=None)
     good, bad = conversation("yes", "a"), conversation("no", "a", line=7)
     example, findings = tokenize_all([good, bad], view)
     assert example == alone(good)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,7 @@ def write(path: Path, chosen: Sequence[Record]) -> Path:
 def tokenizer() -> TokenizerView:
     """The tiny model's tokenizer."""
     made = make_tokenizer()
-    return TokenizerView(
-        render=lambda messages, prompt: hf.render(made, messages, prompt),
-        encode=lambda text: hf.encode(made, text),
-        end_ids=[made.eos_token_id],
-        text_end=made.eos_token_id,
-    )
+    return hf.tokenizer_view(made, Path("nowhere"))
 
 
 def source(path: Path, **settings: Any) -> TokenSource:
@@ -94,11 +90,7 @@ def test_arrays_equal_a_fresh_tokenization(tmp_path: Path, tokenizer: TokenizerV
     chosen = records(range(40))
     tokens = make(tmp_path, tokenizer, chosen)
     for name, held in (("train", False), ("evaluation", True)):
-        fresh = [
-            tokenize_record(record, tokenizer.render, tokenizer.encode, tokenizer.end_ids)
-            for record in chosen
-            if is_evaluation(record, 0.3) == held
-        ]
+        fresh = [tokenize_record(record, tokenizer) for record in chosen if is_evaluation(record, 0.3) == held]
         assert fresh
         assert split(tokens, name) == [(example.ids, example.trained) for example in fresh]
         lengths = TokenizedExamples(tokens.path / name).lengths
@@ -191,7 +183,7 @@ def test_faults_of_both_files_at_once(tmp_path: Path, tokenizer: TokenizerView) 
 
 
 def test_every_record_that_the_template_cannot_train_is_named(tmp_path: Path, tokenizer: TokenizerView) -> None:
-    no_end = TokenizerView(tokenizer.render, tokenizer.encode, end_ids=[])
+    no_end = replace(tokenizer, end_ids=[])
     with pytest.raises(EdgeftError) as caught:
         make(tmp_path, no_end, records(range(3)))
     assert [problem.where.rpartition(":")[2] for problem in caught.value.problems] == ["1", "2", "3"]

@@ -17,7 +17,7 @@ from edgeft.config import DatasetConfig
 from edgeft.dataset.mask import Example
 from edgeft.dataset.packing import pack_examples
 from edgeft.dataset.records import stream_records
-from edgeft.dataset.tokens import TokenInputs, TokenizedExamples, TokenizerView, TokenSource, build_tokens
+from edgeft.dataset.tokens import TokenInputs, TokenizedExamples, TokenSource, build_tokens
 from edgeft.train.batches import (
     IGNORED,
     ExampleDataset,
@@ -32,12 +32,7 @@ from edgeft.train.batches import (
 def examples(tmp_path_factory: pytest.TempPathFactory) -> TokenizedExamples:
     folder = tmp_path_factory.mktemp("batches")
     write_records(folder / "train.jsonl", 40)
-    tokenizer = make_tokenizer()
-    view = TokenizerView(
-        render=lambda messages, prompt: hf.render(tokenizer, messages, prompt),
-        encode=lambda text: hf.encode(tokenizer, text),
-        end_ids=[tokenizer.eos_token_id],
-    )
+    view = hf.tokenizer_view(make_tokenizer(), folder)
     out = folder / "tokens"
     out.mkdir()
     source = TokenSource("train.jsonl", partial(stream_records, folder / "train.jsonl"))

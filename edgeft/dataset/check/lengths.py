@@ -22,7 +22,7 @@ class Tokenizer(Protocol):
 
     @property
     def render(self) -> Callable[..., str]:
-        """The chat template: messages and whether to add the generation prompt -> text."""
+        """The chat template: messages, whether to add the generation prompt, tools -> text."""
 
     @property
     def encode(self) -> Callable[[str], list[int]]:
@@ -82,8 +82,9 @@ class Lengths:
 
     @staticmethod
     def _count(tokenizer: Tokenizer, record: Record) -> int:
-        rendered = record.answer if is_plain_text(record) else tokenizer.render(list(record.messages), False)
-        return len(tokenizer.encode(rendered))
+        if is_plain_text(record):
+            return len(tokenizer.encode(record.answer))
+        return len(tokenizer.encode(tokenizer.render(list(record.messages), False, record.tools)))
 
     def _too_long(self, record: Record, length: int) -> Finding:
         most, fate = self._settings.max_tokens, self._settings.over_length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -134,7 +135,9 @@ def test_special_tokens_of_the_model(plain: bool) -> None:
 class Words:
     """A tokenizer of words, and a template that refuses one of them."""
 
-    def render(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+    def render(
+        self, messages: list[dict[str, Any]], add_generation_prompt: bool, tools: Sequence[dict[str, Any]]
+    ) -> str:
         text = " ".join(message["content"] for message in messages)
         if "unsayable" in text:
             raise EdgeftError("the chat template refuses this conversation")
