@@ -202,8 +202,13 @@ def to_toml(config: Config, folder: Path) -> str:
     tables = config.model_dump(mode="json", exclude_none=True)
     if Path(config.base).is_absolute():
         tables["model"]["base"] = moved(config.model.base)
-    for key in {"train", "test"} & tables["dataset"].keys():
-        tables["dataset"][key] = moved(tables["dataset"][key])
+    dataset = tables["dataset"]
+    for key in {"evaluation", "test"} & dataset.keys():
+        dataset[key] = moved(dataset[key])
+    if isinstance(dataset["train"], str):
+        dataset["train"] = moved(dataset["train"])
+    else:
+        dataset["train"] = [{**source, "path": moved(source["path"])} for source in dataset["train"]]
     tables["run"]["directory"] = moved(config.run.directory)
     return "\n".join(_toml_lines(tables, ""))
 
@@ -213,12 +218,20 @@ def _toml_lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
     if values and name:
         yield f"[{name}]"
     for key, value in values.items():
-        yield f"{key} = {json.dumps(value, ensure_ascii=False)}"  # JSON's strings, numbers and lists are TOML's too
+        yield f"{key} = {_toml_value(value)}"
     if values:
         yield ""
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _toml_lines(value, f"{name}.{key}" if name else key)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)  # JSON's strings, numbers and truth values are TOML's too
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
