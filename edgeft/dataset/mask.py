@@ -22,7 +22,7 @@ class Example:
 
 
 def tokenize_record(record: Record, render: Render, encode: Encode, end_ids: Collection[int]) -> Example:
-    """Returns the ids of a record, with every assistant turn and its end token marked as trained.
+    """Returns the ids of a record, with every assistant turn and its end token trained, but those of weight 0.
 
     `render(messages, add_generation_prompt)` is the chat template, `encode` the tokenizer on a rendered text, `end_ids`
     the tokens that end generation. A turn starts where the rendering of everything before it, with the generation
@@ -33,7 +33,7 @@ def tokenize_record(record: Record, render: Render, encode: Encode, end_ids: Col
     ids = encode(render(messages, False))
     trained = [False] * len(ids)
     for index, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or message.get("weight") == 0:
             continue
         prompt_ids = encode(render(messages[:index], True))
         _require_prefix(prompt_ids, ids, f"messages[{index}]: what the model is given before this turn", record)
