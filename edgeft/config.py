@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ def _for_pydantic(check: Callable[[str], str]) -> AfterValidator:
 
 FileType = Annotated[str, _for_pydantic(canonical_type)]
 QuantType = Annotated[str, _for_pydantic(makable_type)]
+
+
+_DATASET_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?(@[\w.-]+)?")
 
 
 class Section(BaseModel):
@@ -186,6 +190,18 @@ class Config(Section):
         """Returns a path of the configuration, resolved against the configuration file's folder."""
         return (self.root / Path(relative).expanduser()).resolve()
 
+    def local_source(self, source: str) -> Path | None:
+        """Returns the file or folder that a source of records names; None for a dataset on the hub, as owner/name.
+
+        What follows an "@" is the split of a folder that holds a dataset.
+        """
+        path = self.path(source)
+        folder = self.path(source.partition("@")[0])
+        if not path.exists() and folder.is_dir():
+            return folder
+        is_id = _DATASET_ID.fullmatch(source) is not None and not path.suffix and not path.exists()
+        return None if is_id else path
+
     @property
     def base(self) -> str:
         """The base model: the resolved folder when it looks like one, else the hub id as written."""
@@ -199,16 +215,19 @@ def to_toml(config: Config, folder: Path) -> str:
     def moved(path: str) -> str:
         return Path(os.path.relpath(config.path(path), folder)).as_posix()
 
+    def moved_source(source: str) -> str:
+        return source if config.local_source(source) is None else moved(source)
+
     tables = config.model_dump(mode="json", exclude_none=True)
     if Path(config.base).is_absolute():
         tables["model"]["base"] = moved(config.model.base)
     dataset = tables["dataset"]
     for key in {"evaluation", "test"} & dataset.keys():
-        dataset[key] = moved(dataset[key])
+        dataset[key] = moved_source(dataset[key])
     if isinstance(dataset["train"], str):
-        dataset["train"] = moved(dataset["train"])
+        dataset["train"] = moved_source(dataset["train"])
     else:
-        dataset["train"] = [{**source, "path": moved(source["path"])} for source in dataset["train"]]
+        dataset["train"] = [{**source, "path": moved_source(source["path"])} for source in dataset["train"]]
     tables["run"]["directory"] = moved(config.run.directory)
     return "\n".join(_toml_lines(tables, ""))
 
