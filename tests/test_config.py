@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.config import Config, load_config, to_toml
+from edgeft.config import Config, load_config
+from edgeft.config_text import to_toml
 from edgeft.errors import EdgeftError, Problem
 
 MINIMAL = '[model]\nbase = "./base"\n[dataset]\ntrain = "train.jsonl"\n'

@@ -14,7 +14,7 @@ from edgeft.config import Config, load_config
 from edgeft.console import Output
 from edgeft.dataset.check.check import check_records
 from edgeft.dataset.check.settings import CheckSettings
-from edgeft.dataset.findings import Finding
+from edgeft.dataset.findings import Finding, raise_errors
 from edgeft.dataset.record import Record
 from edgeft.dataset.sources import stream
 from edgeft.dataset.tokenizer import TokenizerView
@@ -82,7 +82,13 @@ def check(
 @data.command()
 @click.argument("source")
 @click.option("--out", type=FOLDER, required=True, help="folder of train.jsonl and evaluation.jsonl; must not exist")
-@click.option("--fraction", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True)
+@click.option(
+    "--fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="share held out",
+)
 def split(source: str, out: Path, fraction: float) -> None:
     """Splits the records of SOURCE by what they say: near-duplicates stay together, labels are on both sides."""
     from edgeft.dataset.split_files import split_records
@@ -116,14 +122,18 @@ def export(
     output = Output()
     unread: list[Finding] = []
     tokenizer, _ = _tokenizer(model)
-    report = write(
-        _only_records(_stream([source]), unread),
-        form,
-        out,
-        count=None if tokenizer is None else lambda text: len(tokenizer.encode(text)),
-        counted=f"with the tokenizer of {model}",
-        price=None if price is None else Price(price, epochs),
-    )
+    try:
+        report = write(
+            _only_records(_stream([source]), unread),
+            form,
+            out,
+            count=None if tokenizer is None else lambda text: len(tokenizer.encode(text)),
+            counted=f"with the tokenizer of {model}",
+            price=None if price is None else Price(price, epochs),
+        )
+    except EdgeftError:
+        raise_errors(unread)  # they say why there is nothing to write
+        raise
     for finding in (*unread, *report.findings):
         output.line(f"{finding.severity} {finding.problem()}")
     output.line(f"{shown(out.absolute())}: {report.records_out:,} of {report.records_in:,} records")
