@@ -97,7 +97,7 @@ def test_a_run_takes_a_folder_of_another_format(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_says_why_it_is_not_exported(records: Path, tmp_path: Path) -> None:
-    records.write_text("{\n")
+    records.write_text('{"messages": [\n{"messages": []}\n')
     result = edgeft("data", "export", records, "--to", "openai", "--out", tmp_path / "out.jsonl")
     assert result.exit_code == 1
     assert f"{records}:1" in result.stderr

@@ -23,6 +23,7 @@ from edgeft.files import making_folder
 from edgeft.graph import near_groups
 
 _model_option = click.option("--model", help="a checkpoint folder or hub id: counts its tokens, knows its markers")
+_SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 _config_or_files = click.option("-c", "--config", "config_path", type=FILE, help="the records of this configuration")
 
 
