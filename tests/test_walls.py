@@ -40,11 +40,12 @@ ONLY_IMPORTERS = {
     **dict.fromkeys(("transformers", "peft", "bitsandbytes", "huggingface_hub", "accelerate"), "hf"),
     "llama_cpp": "llamacpp",
     "click": "cli",
-    "py3langid": "dataset",
+    **dict.fromkeys(("py3langid", "datasets", "pyarrow", "zstandard"), "dataset"),
 }
 MOST_LINES = 320
 TRAIN_LIBRARIES = (
     *("torch", "transformers", "peft", "bitsandbytes", "safetensors", "accelerate", "tokenizers", "huggingface_hub"),
+    *("datasets", "pyarrow"),
 )
 
 
