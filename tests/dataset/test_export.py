@@ -19,16 +19,15 @@ from edgeft.dataset.record import Record
 from edgeft.dataset.records import read_records
 from edgeft.errors import EdgeftError
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ANSWER = TEXT.filter(lambda text: bool(text.strip()))
 
 
 def chat(*texts: str, system: str | None = None, tools: tuple[dict[str, Any], ...] = ()) -> Record:
     """Returns a record of alternating questions and answers."""
-    turns = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
-    return Record(
-        ((*([{"role": "system", "content": system}] if system is not None else []), *turns)), Place("a", 1), tools
-    )
+    turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system is not None else []
+    turns += [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    return Record(tuple(turns), Place("a", 1), tools)
 
 
 @st.composite

@@ -68,7 +68,11 @@ def record(value: Any) -> Record:
             {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello", "weight": None}]},
             CHAT,
         ),
-        ("sharegpt under 'messages'", {"messages": [{"from": "user", "value": "hi"}, {"from": "assistant", "value": "hello"}]}, CHAT),
+        (
+            "sharegpt under 'messages'",
+            {"messages": [{"from": "user", "value": "hi"}, {"from": "assistant", "value": "hello"}]},
+            CHAT,
+        ),
         ("alpaca", {"instruction": "hi", "output": "hello", "text": "both"}, CHAT),
         ("alpaca", {"instruction": "Say", "input": "hi", "output": "hello"}, say(("user", "Say\n\nhi"), ANSWER)),
         (
@@ -76,7 +80,11 @@ def record(value: Any) -> Record:
             {"instruction": "hi", "input": "", "output": "hello", "history": [["a", "b"]], "system": "s"},
             say(("system", "s"), ("user", "a"), ("assistant", "b"), *CHAT),
         ),
-        ("instruction-response", {"instruction": "hi", "context": "c", "response": "hello"}, say(("user", "hi\n\nc"), ANSWER)),
+        (
+            "instruction-response",
+            {"instruction": "hi", "context": "c", "response": "hello"},
+            say(("user", "hi\n\nc"), ANSWER),
+        ),
         ("prompt-completion", {"prompt": "hi", "completion": "hello"}, CHAT),
         (
             "prompt-completion",
@@ -90,7 +98,7 @@ def record(value: Any) -> Record:
         ("text", {"text": "Once upon a time."}, [{"role": "text", "content": "Once upon a time."}]),
         ("text", {"messages": [{"role": "text", "content": "Once."}]}, [{"role": "text", "content": "Once."}]),
     ],
-)  # fmt: skip
+)
 def test_formats(name: str, value: Any, messages: list[dict[str, Any]]) -> None:
     converted = convert(Row(PLACE, value))
     assert (converted.format, converted.findings) == (name, ())
@@ -117,9 +125,11 @@ def test_calls_keep_their_ids_and_have_objects_as_arguments() -> None:
 def test_older_calls_and_those_of_sharegpt_are_the_same_calls() -> None:
     function = {"name": "light", "arguments": '{"on": true}'}
     older = {
-        "messages": say(ASK, {"role": "assistant", "content": None, "function_call": function}, ("function", "on"), ANSWER),
+        "messages": say(
+            ASK, {"role": "assistant", "content": None, "function_call": function}, ("function", "on"), ANSWER
+        ),
         "functions": [SCHEMA],
-    }  # fmt: skip
+    }
     turns = [("human", "hi"), ("function_call", json.dumps(function)), ("observation", "on"), ("gpt", "hello")]
     sharegpt = {"conversations": [{"from": who, "value": what} for who, what in turns], "tools": json.dumps([SCHEMA])}
     made = record(older)
@@ -163,7 +173,11 @@ BROKEN: list[tuple[Any, str, str]] = [
     (chat(("human", "a"), ANSWER), "unknown-role", "messages[0].role"),
     (chat(("user", None), ANSWER), "missing-key", "messages[0].content"),
     (chat(("user", 7), ANSWER), "wrong-type", "messages[0].content"),
-    (chat(("user", [{"type": "image_url", "image_url": {"url": "x"}}]), ANSWER), "unsupported-content", "messages[0].content[0]"),
+    (
+        chat(("user", [{"type": "image_url", "image_url": {"url": "x"}}]), ANSWER),
+        "unsupported-content",
+        "messages[0].content[0]",
+    ),
     (chat({"role": "user", "content": "a", "mood": "b"}, ANSWER), "unknown-key", "messages[0]"),
     (chat({"role": "user", "content": "a", "weight": 1}, ANSWER), "unknown-key", "messages[0]"),
     (chat(ASK, {**CHAT[1], "weight": 0.5}), "bad-weight", "messages[1].weight"),
@@ -179,15 +193,27 @@ BROKEN: list[tuple[Any, str, str]] = [
     (chat(ASK, {**CALLING, "tool_calls": [call()]}, TOLD, ANSWER), "missing-key", "messages[1].tool_calls[0].id"),
     (chat(ASK, CALLING, ("tool", "on"), ANSWER), "missing-key", "messages[2].tool_call_id"),
     (chat(ASK, CALLING, {**TOLD, "tool_call_id": 1}, ANSWER), "wrong-type", "messages[2].tool_call_id"),
-    (chat(ASK, {**CALLING, "tool_calls": [call("{", id="x")]}), "bad-arguments", "messages[1].tool_calls[0].function.arguments"),
-    (chat(ASK, {**CALLING, "tool_calls": [call("[]", id="x")]}), "bad-arguments", "messages[1].tool_calls[0].function.arguments"),
+    (
+        chat(ASK, {**CALLING, "tool_calls": [call("{", id="x")]}),
+        "bad-arguments",
+        "messages[1].tool_calls[0].function.arguments",
+    ),
+    (
+        chat(ASK, {**CALLING, "tool_calls": [call("[]", id="x")]}),
+        "bad-arguments",
+        "messages[1].tool_calls[0].function.arguments",
+    ),
     (chat(ASK, {**CALLING, "tool_calls": [call({"a": "\ud800"}, id="x")]}), "lone-surrogate", "messages[1].tool_calls"),
     (chat(ASK, {**CALLING, "tool_calls": [{"id": "x"}]}), "missing-key", "messages[1].tool_calls[0].function"),
     (chat(ASK, {**CALLING, "tool_calls": ["x"]}), "wrong-type", "messages[1].tool_calls[0]"),
     (chat(ASK, {**CALLING, "tool_calls": {"x": 1}}), "wrong-type", "messages[1].tool_calls"),
     (chat(ASK, {**CALLING, "tool_calls": [call(id="x", index=0)]}), "unknown-key", "messages[1].tool_calls[0]"),
     (chat(ASK, {**CALLING, "tool_calls": [call(id=7)]}), "wrong-type", "messages[1].tool_calls[0].id"),
-    (chat(ASK, {**CALLING, "tool_calls": [{**call(id="x"), "type": "custom"}]}), "unsupported-content", "messages[1].tool_calls[0].type"),
+    (
+        chat(ASK, {**CALLING, "tool_calls": [{**call(id="x"), "type": "custom"}]}),
+        "unsupported-content",
+        "messages[1].tool_calls[0].type",
+    ),
     ({"messages": CHAT, "tools": 7}, "wrong-type", "tools"),
     ({"messages": CHAT, "tools": [7]}, "wrong-type", "tools[0]"),
     ({"messages": CHAT, "tools": [{"type": "function", "function": {}}]}, "missing-key", "tools[0].function.name"),
@@ -195,10 +221,22 @@ BROKEN: list[tuple[Any, str, str]] = [
     ({"messages": CHAT, "tools": "[7"}, "invalid-json", "tools"),
     ({"conversations": [{"from": "narrator", "value": "a"}]}, "unknown-role", "conversations[0].from"),
     ({"conversations": [{"from": "human", "value": 1}]}, "wrong-type", "conversations[0].value"),
-    ({"conversations": [{"from": "human", "value": "a", "mood": "b"}, {"from": "gpt", "value": "b"}]}, "unknown-key", "conversations[0]"),
+    (
+        {"conversations": [{"from": "human", "value": "a", "mood": "b"}, {"from": "gpt", "value": "b"}]},
+        "unknown-key",
+        "conversations[0]",
+    ),
     ({"conversations": [{"from": "human", "value": "a"}, 7]}, "wrong-type", "conversations[1]"),
-    ({"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "light"}]}, "bad-arguments", "conversations[1].value"),
-    ({"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "[]"}]}, "missing-key", "conversations[1].value"),
+    (
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "light"}]},
+        "bad-arguments",
+        "conversations[1].value",
+    ),
+    (
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "[]"}]},
+        "missing-key",
+        "conversations[1].value",
+    ),
     ({"instruction": "a", "output": ""}, "empty-answer", "output"),
     ({"instruction": "a", "output": None}, "missing-key", "output"),
     ({"instruction": 1, "output": "b"}, "wrong-type", "instruction"),
@@ -210,7 +248,7 @@ BROKEN: list[tuple[Any, str, str]] = [
     ({"prompt": say(ASK), "completion": say(ASK)}, "role-order", "prompt"),
     ({"text": 7}, "wrong-type", "text"),
     ({"text": "\ud800"}, "lone-surrogate", "text"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("value", "code", "field"), BROKEN)

@@ -57,8 +57,11 @@ def test_a_folder_gives_its_files_in_order_and_tells_what_it_does_not_read(tmp_p
     assert unread == [("info", ".cache"), ("warning", "README.md")]
     assert codes(items)[2:] == ["empty-file"]
     assert [dict(counts) for _, counts in sorted(account.formats.items())] == [
-        {"prompt-completion": 1}, {"prompt-completion": 2}, {"question-answer": 1}, {},
-    ]  # fmt: skip
+        {"prompt-completion": 1},
+        {"prompt-completion": 2},
+        {"question-answer": 1},
+        {},
+    ]
 
 
 def test_a_folder_of_training_and_test_files_is_told(tmp_path: Path) -> None:
@@ -167,7 +170,7 @@ def test_a_repository_of_parquet_files(repository: Path, tmp_path: Path) -> None
 def test_datasets_that_were_saved_are_as_the_library_reads_them(tmp_path: Path) -> None:
     tools = [{"type": "function", "function": {"name": "light"}}]
     calls = [{"type": "function", "function": {"name": "light", "arguments": "{}"}}]
-    saved = [
+    saved: list[dict[str, Any]] = [
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": []},
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": calls}], "tools": tools},
     ]
