@@ -106,7 +106,7 @@ def _json_kind(first: bytes, second: bytes, suffix: str) -> str:
     if _is_json(first):
         return "jsonl" if second else "json"
     # A document that is spread over lines: the first of them is no JSON by itself.
-    if first in (b"{", b"[") or (suffix == ".json" and first.endswith((b"{", b"[", b","))):
+    if (second and first in (b"{", b"[")) or (suffix == ".json" and first.endswith((b"{", b"[", b","))):
         return "json"
     if _is_object(second):
         return "jsonl"

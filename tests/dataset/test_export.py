@@ -51,7 +51,7 @@ def calling(draw: st.DrawFn) -> Record:
         st.dictionaries(TEXT, TEXT | st.integers() | st.none() | st.lists(st.booleans(), max_size=2), max_size=2)
     )
     call = {"id": draw(ANSWER), "type": "function", "function": {"name": "light", "arguments": arguments}}
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"role": "user", "content": draw(TEXT)},
         {"role": "assistant", "content": draw(TEXT), "tool_calls": [call]},
         {"role": "tool", "content": draw(TEXT), "tool_call_id": call["id"]},
