@@ -71,6 +71,7 @@ DEFAULT = (
     *("1b:fast:16384:resident", "1b:fast:16384:recompute", "1b:plain:16384", "1b:padded:16384"),
     *("0.6b:fast:16384:resident", "0.6b:fast:16384:recompute", "0.6b:plain:16384", "0.6b:padded:16384"),
 )
+LEARNING_RATE = 2e-4
 WARM_UP = 4
 SECONDS = 7.0
 
@@ -171,7 +172,7 @@ def measure(variant: Variant, rate: float) -> dict[str, Any]:
     """Trains for some seconds; returns the figures."""
     model = build(variant)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=2e-4, fused=True)
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, fused=True)
     torch.cuda.reset_peak_memory_stats()
     losses, norms, real, started = [], [], 0, 0.0
     source = batches(variant)

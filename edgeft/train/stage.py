@@ -15,7 +15,7 @@ from edgeft.files import write_json
 from edgeft.progress import Progress, silent
 from edgeft.train.batches import ExampleDataset, collate
 from edgeft.train.checkpoints import latest_complete
-from edgeft.train.fast import accelerate_model, can_attend
+from edgeft.train.fast import accelerate_model
 from edgeft.train.packing import TokenBudgetSampler
 from edgeft.train.trainers import PackedTrainer, PaddedTrainer
 from edgeft.train.watching import Watcher
@@ -55,7 +55,7 @@ def _trainer(
     data: tuple[ExampleDataset, ExampleDataset],
 ) -> hf.Trainer:
     """Returns the Trainer of a freshly adapted model, over (training, evaluation) examples."""
-    packed = device == "cuda" and can_attend(device) if config.packing is None else config.packing
+    packed = config.packing
     recompute = config.gradient_checkpointing
     padded_recompute = not packed and (device == "cuda" if recompute is None else recompute)
     quantized = hf.load_quantized(base, device)

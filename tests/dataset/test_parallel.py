@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+import edgeft
 from edgeft.dataset.parallel import available_workers, ordered_map
 from edgeft.errors import EdgeftError
 
@@ -83,6 +87,29 @@ def test_a_function_that_does_not_open_is_raised_here(workers: int) -> None:
 def test_a_killed_worker_is_said() -> None:
     with pytest.raises(EdgeftError, match="a worker process was killed"):
         list(ordered_map(open_killed, range(100), 2))
+
+
+_PARENT = """
+import itertools
+from test_parallel import open_double
+from edgeft.dataset.parallel import ordered_map
+
+if __name__ == "__main__":
+    for _, process in ordered_map(open_double, itertools.count(), 2):
+        print(process, flush=True)
+"""
+
+
+def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "parent.py"
+    program.write_text(_PARENT)
+    roots = (Path(__file__).parent, Path(edgeft.__file__).parent.parent)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, roots))}
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, env=environment, text=True) as parent:
+        assert parent.stdout is not None
+        assert int(parent.stdout.readline()) != parent.pid
+        parent.kill()
+        parent.communicate(timeout=30)  # their end of the pipe stays open as long as they are there
 
 
 def test_there_is_a_worker_for_each_core() -> None:

@@ -1,0 +1,67 @@
+"""What lies inside adapted 4-bit layers, and the registration of attention: what fused layers need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from bitsandbytes.functional import QuantState, dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from peft.tuners.lora import LoraLayer
+from transformers import AttentionInterface
+
+
+@dataclass(frozen=True)
+class AdaptedLinear:
+    """A 4-bit linear layer with its adapter, as the tensors that a fused computation needs.
+
+    Attributes:
+        packed: two 4-bit codes a byte, the first in the high half; uint8.
+        state: bitsandbytes' description of `packed`, double-quantized scales in it.
+        shape: (n_out, n_in).
+        bias: (n_out,), or None.
+        a: (rank, n_in) parameter, or None when the layer is not a target.
+        b: (n_out, rank) parameter, or None.
+        scaling: what B A x is multiplied by.
+    """
+
+    packed: torch.Tensor
+    state: QuantState
+    shape: tuple[int, int]
+    bias: torch.Tensor | None
+    a: torch.nn.Parameter | None
+    b: torch.nn.Parameter | None
+    scaling: float
+
+    @property
+    def rank(self) -> int:
+        """Rank of the adapter, 0 without one."""
+        return 0 if self.a is None else int(self.a.shape[0])
+
+    def dequantize(self) -> torch.Tensor:
+        """Returns the weights, (n_out, n_in), in the type that the model computes in."""
+        return cast(torch.Tensor, dequantize_4bit(self.packed, self.state)).reshape(self.shape)
+
+
+def adapted_linear(module: torch.nn.Module) -> AdaptedLinear | None:
+    """Returns the tensors of a 4-bit layer with or without a plain LoRA adapter; None for any other layer."""
+    base = module.base_layer if isinstance(module, LoraLayer) else module
+    if not isinstance(base, Linear4bit) or base.weight.quant_state is None or not base.weight.quant_state.nested:
+        return None
+    state = base.weight.quant_state
+    a = b = None
+    scaling = 0.0
+    if isinstance(module, LoraLayer):
+        (name,) = module.active_adapters
+        plain = not module.lora_variant and not module.merged and not module.lora_bias[name]
+        if not plain or not isinstance(module.lora_dropout[name], torch.nn.Identity):
+            return None
+        a, b, scaling = module.lora_A[name].weight, module.lora_B[name].weight, float(module.scaling[name])
+    return AdaptedLinear(base.weight.data, state, tuple(state.shape), base.bias, a, b, scaling)
+
+
+def register_attention(name: str, attention: Callable[..., tuple[torch.Tensor, None]]) -> None:
+    """Makes an attention function known to every model by a name; such a model builds no attention mask."""
+    AttentionInterface.register(name, attention)

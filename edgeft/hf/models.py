@@ -1,0 +1,170 @@
+"""Models of checkpoints: loading, quantizing, adapting, and running them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+import transformers
+from bitsandbytes.nn import Linear4bit
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import PreTrainedTokenizerFast as Tokenizer
+
+from edgeft.artifacts import Adapter, Checkpoint
+from edgeft.config import LoraConfig
+from edgeft.errors import EdgeftError
+
+Device = Literal["cuda", "cpu"]
+
+
+_HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+
+
+def resolve_checkpoint(base: str) -> Checkpoint:
+    """Returns the checkpoint of a folder or of a hub id (downloaded once into Hugging Face's cache).
+
+    Raises EdgeftError for a folder without weights and for a hub id that cannot be had.
+    """
+    if Path(base).is_dir() or base.startswith((".", "/", "~")):
+        return Checkpoint.open(Path(base))
+    try:
+        folder = snapshot_download(base, allow_patterns=_HUB_PATTERNS)
+    except HFValidationError as error:
+        raise EdgeftError("neither a folder nor a hub id", where=f"model.base: {base}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise EdgeftError(
+            f"the hub did not give this model: {str(error).splitlines()[0]}",
+            where=f"model.base: {base}",
+            remedy="check the name and the network, log in for a gated model, or give a local folder",
+        ) from error
+    return Checkpoint.open(Path(folder))
+
+
+def pick_device(wanted: Literal["auto", "cuda", "cpu"]) -> Device:
+    """Returns the device to use; raises EdgeftError when CUDA is asked for and there is none."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise EdgeftError(
+            "a CUDA GPU is asked for and torch sees none",
+            where="train.device",
+            remedy='set it to "auto" or "cpu", or install a CUDA build of torch and check nvidia-smi',
+        )
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def compute_dtype(device: Device) -> torch.dtype:
+    """bfloat16 on CUDA. float32 on a CPU: bfloat16 matmuls are emulated on most, and slower."""
+    return torch.bfloat16 if device == "cuda" else torch.float32
+
+
+def load_model(checkpoint: Checkpoint, device: Device, dtype: torch.dtype) -> PreTrainedModel:
+    """Loads a checkpoint unquantized, in evaluation mode."""
+    model = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=dtype, device_map={"": device})
+    model.eval()  # type: ignore[no-untyped-call]
+    return cast(PreTrainedModel, model)
+
+
+def load_quantized(checkpoint: Checkpoint, device: Device) -> PreTrainedModel:
+    """Loads a checkpoint with its linear layers in 4-bit NF4, double-quantized (Dettmers et al. 2023, QLoRA)."""
+    dtype = compute_dtype(device)
+    quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint.path, quantization_config=quantization, dtype=dtype, device_map={"": device}
+    )
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks the weights for good at the first evaluation and
+            # rounds their block scales to bfloat16: training goes on from another base (loss 6.744 -> 6.749), and a
+            # resumed one differs from one that was not interrupted.
+            module.support_avx512bf16_for_cpu = False
+    model.eval()  # type: ignore[no-untyped-call]
+    return cast(PreTrainedModel, model)
+
+
+def add_lora(
+    model: PreTrainedModel, config: LoraConfig, *, gradient_checkpointing: bool = False, prepare: bool = True
+) -> PeftModel:
+    """Wraps a quantized model with a fresh LoRA adapter; raises EdgeftError when a target names no layer.
+
+    `prepare` is peft's preparation: what is not quantized becomes float32, and recomputation is switched on if asked.
+    """
+    last_names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    missing = [target for target in config.targets if target not in last_names]
+    if missing:
+        linear = {
+            name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
+        }
+        raise EdgeftError(
+            f"the model has no layers named {', '.join(missing)}",
+            where="train.lora.targets",
+            remedy=f"its linear layers: {', '.join(sorted(linear - {'lm_head'}))}",
+        )
+    if prepare:
+        model = prepare_model_for_kbit_training(
+            model,
+            use_gradient_checkpointing=gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+        )
+    lora = PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(config.targets),
+        task_type="CAUSAL_LM",
+    )
+    return cast(PeftModel, get_peft_model(model, lora))
+
+
+def load_adapted(checkpoint: Checkpoint, adapter: Adapter, device: Device) -> PreTrainedModel:
+    """Loads the model as it was trained: the NF4 base with the adapter beside it, in evaluation mode."""
+    model = PeftModel.from_pretrained(load_quantized(checkpoint, device), str(adapter.path))
+    model.eval()
+    return cast(PreTrainedModel, model)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, NumPy's and torch's generators."""
+    transformers.set_seed(seed)
+
+
+def quiet() -> None:
+    """Silences transformers' own progress bars and advice; edgeft shows its own."""
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], max_new: int
+) -> list[list[int]]:
+    """Continues each prompt greedily, as one left-padded batch; returns the new ids, an end token included."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
+    attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    settings: dict[str, Any] = {"do_sample": False, "max_new_tokens": max_new, "pad_token_id": pad}
+    settings |= {"temperature": None, "top_p": None, "top_k": None, "eos_token_id": list(end_ids)}
+    output: torch.Tensor = model.generate(input_ids=ids, attention_mask=attention, **settings)  # type: ignore[operator]
+    return [_until_end(row, end_ids) for row in output[:, width:].tolist()]
+
+
+def _until_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:
+    place = next((i for i, token in enumerate(ids) if token in end_ids), len(ids) - 1)
+    return ids[: place + 1]
+
+
+@torch.inference_mode()
+def logits(model: PreTrainedModel, ids: Sequence[int]) -> torch.Tensor:
+    """Returns the logits of every position of one sequence, (n_tokens, n_vocab), float32, on the CPU."""
+    output = model(input_ids=torch.tensor([list(ids)], device=model.device))
+    return cast(torch.Tensor, output.logits[0].float().cpu())
