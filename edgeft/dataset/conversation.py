@@ -35,7 +35,8 @@ class Turn:
     @property
     def calls(self) -> list[dict[str, Any]]:
         """The calls of the message."""
-        return list(self.message.get("tool_calls", ()))
+        calls: list[dict[str, Any]] = self.message.get("tool_calls", [])
+        return calls
 
 
 def check_conversation(turns: Sequence[Turn], tools: Sequence[dict[str, Any]], field: str, faults: Faults) -> None:
@@ -49,9 +50,11 @@ def check_conversation(turns: Sequence[Turn], tools: Sequence[dict[str, Any]], f
     if not whole:
         return
     _check_order(turns, field, faults)
-    if _name_calls(turns, faults):
-        _check_answers(turns, faults)
-    _check_tools(turns, tools, faults)
+    # Most records have no tools, and there are many records.
+    if any("tool_calls" in turn.message or turn.message["role"] == "tool" for turn in turns):
+        if _name_calls(turns, faults):
+            _check_answers(turns, faults)
+        _check_tools(turns, tools, faults)
     if turns and turns[-1].message.get("weight") == 0:
         message = "the last answer has weight 0: nothing is learnt from the end of the conversation"
         faults.add("untrained-answer", turns[-1].field, message, "end the conversation with an answer to learn")
