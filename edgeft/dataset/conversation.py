@@ -35,7 +35,8 @@ class Turn:
     @property
     def calls(self) -> list[dict[str, Any]]:
         """The calls of the message."""
-        return list(self.message.get("tool_calls", ()))
+        calls: list[dict[str, Any]] = self.message.get("tool_calls", [])
+        return calls
 
 
 def check_conversation(turns: Sequence[Turn], tools: Sequence[dict[str, Any]], field: str, faults: Faults) -> None:
@@ -49,9 +50,11 @@ def check_conversation(turns: Sequence[Turn], tools: Sequence[dict[str, Any]], f
     if not whole:
         return
     _check_order(turns, field, faults)
-    _name_calls(turns, faults)
-    _check_answers(turns, faults)
-    _check_tools(turns, tools, faults)
+    # Most records have no tools, and there are many records.
+    if any("tool_calls" in turn.message or turn.message["role"] == "tool" for turn in turns):
+        if _name_calls(turns, faults):
+            _check_answers(turns, faults)
+        _check_tools(turns, tools, faults)
     if turns and turns[-1].message.get("weight") == 0:
         message = "the last answer has weight 0: nothing is learnt from the end of the conversation"
         faults.add("untrained-answer", turns[-1].field, message, "end the conversation with an answer to learn")
@@ -86,26 +89,33 @@ def _check_order(turns: Sequence[Turn], field: str, faults: Faults) -> None:
         faults.add("role-order", field, f"the roles are {shown or 'none'}", _ORDER)
 
 
-def _name_calls(turns: Sequence[Turn], faults: Faults) -> None:
-    """Where no call has an id, answers belong to calls by their order; else every one must have its own."""
+def _name_calls(turns: Sequence[Turn], faults: Faults) -> bool:
+    """Where no call has an id, answers belong to calls by their order; else every one must have its own.
+
+    Returns whether all of them have one now.
+    """
     named = any("id" in call for turn in turns for call in turn.calls)
     named = named or any("tool_call_id" in turn.message for turn in turns)
     waiting: list[str] = []
+    complete = True
     for index, turn in enumerate(turns):
         for number, call in enumerate(turn.calls):
             if not named:
                 call["id"] = f"call_{index}_{number}"
                 waiting.append(call["id"])
             elif "id" not in call:
+                complete = False
                 remedy = "give every call an id, and every tool message the tool_call_id it answers; or none of them"
                 faults.add("missing-key", f"{turn.field}.tool_calls[{number}].id", "the call has no id", remedy)
         if turn.message["role"] != "tool" or "tool_call_id" in turn.message:
             continue
         if named:
+            complete = False
             remedy = "name the call that it answers"
             faults.add("missing-key", f"{turn.field}.tool_call_id", "the tool message has no tool_call_id", remedy)
         else:
             turn.message["tool_call_id"] = waiting.pop(0) if waiting else ""
+    return complete
 
 
 def _check_answers(turns: Sequence[Turn], faults: Faults) -> None:

@@ -71,7 +71,7 @@ def _alpaca(record: Record, faults: Faults) -> dict[str, Any]:
             _refuse("messages[0].content", "an empty system message is none in Alpaca", faults, "remove the message")
     texts = [message["content"] for message in messages]
     history = [list(pair) for pair in zip(texts[:-2:2], texts[1:-2:2], strict=False)]
-    question, answer = (*texts, "")[len(texts) - 2 :][:2] if len(texts) > 1 else ("", "")
+    question, answer = texts[-2:] if len(texts) > 1 else ("", "")
     row = {"instruction": question, "input": "", "output": answer}
     return row | system | ({"history": history} if history else {})
 

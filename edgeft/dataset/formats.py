@@ -98,7 +98,8 @@ def _finish(
     legacy = "functions" in row.value and "tools" not in row.value
     tools_key = "functions" if legacy else "tools"
     tools = read_tools(row.value.get(tools_key), tools_key, faults)
-    find_surrogate(list(tools), tools_key, faults)
+    if tools:
+        find_surrogate(list(tools), tools_key, faults)
     check_conversation(turns, tools, field, faults)
     lost = tuple(sorted(str(key) for key in filled.keys() - used - {tools_key}))
     record = None if faults.errors else Record(tuple(turn.message for turn in turns), row.place, tools)

@@ -46,9 +46,10 @@ def _turn(value: Any, field: str, faults: Faults) -> Turn | None:
     lost_keys(value, _KEYS.get(role, {"role", "content"}), field, faults)
     calls = _calls(value, field, faults) if role == "assistant" else []
     weight = read_weight(value, field, faults) if role == "assistant" else {}
-    silent = bool(calls) and "content" not in value
+    calling = role == "assistant" and ("tool_calls" in value or "function_call" in value)
+    silent = calling and "content" not in value
     content = "" if silent else read_text(value.get("content"), f"{field}.content", faults)
-    if not role or content is None:
+    if not role or content is None or (calling and not calls):
         return None
     message: Message = {"role": role, "content": content}
     if calls:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,7 +34,7 @@ def count_tokens(row: dict[str, Any], count: Callable[[str], int]) -> int:
         total += _TOKENS_A_MESSAGE + count(message["role"]) + count(message["content"] or "")
         for call in message.get("tool_calls", ()):
             total += count(call["function"]["name"]) + count(call["function"]["arguments"])
-    return total + sum(count(str(tool["function"])) for tool in row.get("tools", ()))
+    return total + sum(count(json.dumps(tool["function"])) for tool in row.get("tools", ()))
 
 
 def check_row(row: dict[str, Any], tokens: int, limit: int, faults: Faults) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
 _COMPRESSED = (".gz", ".zst")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _PARQUET_MAGIC = b"PAR1"
+_UNSEEN = b"?"
 
 
 def is_readable(path: Path) -> bool:
@@ -72,15 +74,19 @@ def _suffix(path: Path) -> str:
 def _first_lines(path: Path) -> tuple[bytes, ...]:
     """Returns the first two lines that are not blank, fewer where there are fewer, stripped."""
     found: list[bytes] = []
-    with open_stream(path) as stream:
+    with open_stream(path) as stream, suppress(*READ_ERRORS):
         if (magic := stream.read(4)) == _PARQUET_MAGIC:
             return (magic,)
-    with open_stream(path) as stream:
-        for _, line in numbered_lines(stream):
-            if stripped := line.strip():
-                found.append(stripped)
-            if len(found) == 2:
-                break
+    try:
+        with open_stream(path) as stream:
+            for _, line in numbered_lines(stream):
+                if stripped := line.strip():
+                    found.append(stripped)
+                if len(found) == 2:
+                    break
+    except READ_ERRORS:
+        # Told when the file is read for its rows; until then there is something that cannot be seen.
+        found.append(_UNSEEN)
     return tuple(found)
 
 
@@ -99,10 +105,12 @@ def _kind(lines: tuple[bytes, ...], suffix: str) -> str:
 def _json_kind(first: bytes, second: bytes, suffix: str) -> str:
     if _is_json(first):
         return "jsonl" if second else "json"
+    # A document that is spread over lines: the first of them is no JSON by itself.
+    if (second and first in (b"{", b"[")) or (suffix == ".json" and first.endswith((b"{", b"[", b","))):
+        return "json"
     if _is_object(second):
         return "jsonl"
-    # A document that is spread over lines: the first of them is no JSON by itself.
-    return "json" if suffix == ".json" or first in (b"{", b"[") or first.startswith(b"[{") else "jsonl"
+    return "json" if suffix == ".json" or first.startswith(b"[{") else "jsonl"
 
 
 def _is_json(line: bytes) -> bool:
