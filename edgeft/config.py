@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +28,9 @@ def _for_pydantic(check: Callable[[str], str]) -> AfterValidator:
 
 FileType = Annotated[str, _for_pydantic(canonical_type)]
 QuantType = Annotated[str, _for_pydantic(makable_type)]
+
+
+_DATASET_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?(@[\w.-]+)?")
 
 
 class Section(BaseModel):
@@ -186,39 +188,23 @@ class Config(Section):
         """Returns a path of the configuration, resolved against the configuration file's folder."""
         return (self.root / Path(relative).expanduser()).resolve()
 
+    def local_source(self, source: str) -> Path | None:
+        """Returns the file or folder that a source of records names; None for a dataset on the hub, as owner/name.
+
+        What follows an "@" is the split of a folder that holds a dataset.
+        """
+        path = self.path(source)
+        folder = self.path(source.partition("@")[0])
+        if not path.exists() and folder.is_dir():
+            return folder
+        is_id = _DATASET_ID.fullmatch(source) is not None and not path.suffix and not path.exists()
+        return None if is_id else path
+
     @property
     def base(self) -> str:
         """The base model: the resolved folder when it looks like one, else the hub id as written."""
         looks_like_path = self.model.base.startswith((".", "/", "~")) or (self.root / self.model.base).is_dir()
         return str(self.path(self.model.base)) if looks_like_path else self.model.base
-
-
-def to_toml(config: Config, folder: Path) -> str:
-    """Returns a configuration with every default filled in, as TOML for a file in `folder`."""
-
-    def moved(path: str) -> str:
-        return Path(os.path.relpath(config.path(path), folder)).as_posix()
-
-    tables = config.model_dump(mode="json", exclude_none=True)
-    if Path(config.base).is_absolute():
-        tables["model"]["base"] = moved(config.model.base)
-    for key in {"train", "test"} & tables["dataset"].keys():
-        tables["dataset"][key] = moved(tables["dataset"][key])
-    tables["run"]["directory"] = moved(config.run.directory)
-    return "\n".join(_toml_lines(tables, ""))
-
-
-def _toml_lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
-    values = {key: value for key, value in table.items() if not isinstance(value, dict)}
-    if values and name:
-        yield f"[{name}]"
-    for key, value in values.items():
-        yield f"{key} = {json.dumps(value, ensure_ascii=False)}"  # JSON's strings, numbers and lists are TOML's too
-    if values:
-        yield ""
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _toml_lines(value, f"{name}.{key}" if name else key)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgeft.artifacts import Adapter, Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens
 from edgeft.config import Config
-from edgeft.dataset.records import Record, read_records, stream_records
+from edgeft.dataset.records import Record, read_records
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import count_lines
 from edgeft.progress import Progress
@@ -143,9 +143,12 @@ class Graph:
         config = self.config
         base = {"base": Path(config.base)} if self.base_is_folder else {}
         named = {} if self.base_is_folder else {"base": config.base}
-        files = {key: config.path(name) for key, name in self._files_of_records()}
+        local = {key: config.local_source(name) for key, name in self._sources_of_records()}
+        files = {key: path for key, path in local.items() if path is not None}
         dataset = config.dataset.model_dump(exclude={"train", "evaluation", "test"}) | named
         dataset |= {"weights": [source.weight for source in config.dataset.sources]}
+        # A dataset on the hub, or the split of one in a folder, is known by its name.
+        dataset |= {key: name for key, name in self._sources_of_records() if key not in files or "@" in name}
         yield Node("tokens", "tokens", self._make_tokens, (), dataset, {**files, **base})
         training = config.train.model_dump(mode="json") | named
         yield Node("adapter", "train", self._make_adapter, ("tokens",), training, base, resumable=True)
@@ -155,8 +158,8 @@ class Graph:
             yield Node(f"quantized/{name}", "quantize", self._quantizer(name), ("gguf",), {"type": name})
         yield from self._checks(base, named)
 
-    def _files_of_records(self) -> Iterator[tuple[str, str]]:
-        """Yields the configuration's key of each file of records, and its name."""
+    def _sources_of_records(self) -> Iterator[tuple[str, str]]:
+        """Yields the configuration's key of each source of records, and its name."""
         dataset = self.config.dataset
         if isinstance(dataset.train, str):
             yield "train", dataset.train
@@ -195,10 +198,13 @@ class Graph:
         build_tokens(inputs, opener, dataset, out, progress, grouping=near_groups)
 
     def _token_source(self, name: str, weight: float = 1.0) -> TokenSource:
+        from edgeft.dataset.sources import stream
         from edgeft.dataset.tokens import TokenSource
 
-        path = self.config.path(name)
-        return TokenSource(str(path), partial(stream_records, path), weight, count_lines(path))
+        path = self.config.local_source(name)
+        located = name if path is None or "@" in name else str(path)
+        expected = count_lines(path) if path is not None and path.is_file() else 0
+        return TokenSource(located, partial(stream, located, self.config.root), weight, expected)
 
     def _make_adapter(self, out: Path, progress: Progress) -> None:
         from edgeft.train import train
@@ -285,10 +291,10 @@ class Graph:
     def require_sources(self) -> None:
         """Raises EdgeftError, with every problem, unless the base model and the files of records are there."""
         problems = []
-        for key, name in self._files_of_records():
-            if not self.config.path(name).is_file():
-                where = f"dataset.{key}: {self.config.path(name)}"
-                problems.append(Problem("no such file", where, "name a JSONL file of chat records"))
+        for key, name in self._sources_of_records():
+            path = self.config.local_source(name)
+            if path is not None and not path.exists():
+                problems.append(Problem("no such file", f"dataset.{key}: {path}", "name a file or a folder of records"))
         if self.base_is_folder:
             try:
                 Checkpoint.open(Path(self.config.base))

@@ -193,7 +193,7 @@ def test_malformed_records(project: Path) -> None:
     path.write_text(path.read_text() + '{"messages": [\n{"messages": []}\n')
     said = refused("run", "-c", project / "edgeft.toml")
     assert f"error {path}:13: not valid JSON at column 15" in said
-    assert f"error {path}:14: the roles are none" in said
+    assert f"error {path}:14: messages: the roles are none" in said
     assert made(project) == []
     said = refused("parity", "record", project / "base", "--data", path, "--out", project / "x.npz")
     assert f"{path}:13: not valid JSON" in said

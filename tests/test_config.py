@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeft.config import Config, load_config
+from edgeft.config_text import to_toml
 from edgeft.errors import EdgeftError, Problem
 
 MINIMAL = '[model]\nbase = "./base"\n[dataset]\ntrain = "train.jsonl"\n'
@@ -222,3 +223,22 @@ def test_what_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgeftError, match=r"nowhere\.toml: no such configuration file"):
         load_config(tmp_path / "nowhere.toml")
+
+
+def test_a_configuration_moves_to_another_folder(tmp_path: Path) -> None:
+    text = (
+        '[model]\nbase = "./base"\n[dataset]\nevaluation = "held.jsonl"\n'
+        'train = [{ path = "a.jsonl" }, { path = "sub/b.jsonl", weight = 0.5 }]\n'
+    )
+    config = load_config(write(tmp_path, text))
+    folder = tmp_path / "runs" / "one"
+    folder.mkdir(parents=True)
+    moved = load_config(write(folder, to_toml(config, folder)))
+    assert [moved.path(source.path) for source in moved.dataset.sources] == [
+        tmp_path / "a.jsonl",
+        tmp_path / "sub" / "b.jsonl",
+    ]
+    assert [source.weight for source in moved.dataset.sources] == [1.0, 0.5]
+    assert moved.dataset.evaluation is not None
+    assert moved.path(moved.dataset.evaluation) == tmp_path / "held.jsonl"
+    assert moved.path(moved.run.directory) == config.path(config.run.directory)

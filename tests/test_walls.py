@@ -28,6 +28,7 @@ LEVELS = {
     **dict.fromkeys(("errors", "progress"), 0),
     **dict.fromkeys(("artifacts", "files", "quant_types"), 1),
     **dict.fromkeys(("config", "given_template", "rundir", "template"), 2),
+    "config_text": 3,
     "dataset": 3,
     **dict.fromkeys(("hf", "llamacpp", "weights"), 4),
     **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat", "tables"), 5),
@@ -40,11 +41,12 @@ ONLY_IMPORTERS = {
     **dict.fromkeys(("transformers", "peft", "bitsandbytes", "huggingface_hub", "accelerate"), "hf"),
     "llama_cpp": "llamacpp",
     "click": "cli",
-    "py3langid": "dataset",
+    **dict.fromkeys(("py3langid", "datasets", "pyarrow", "zstandard"), "dataset"),
 }
 MOST_LINES = 320
 TRAIN_LIBRARIES = (
     *("torch", "transformers", "peft", "bitsandbytes", "safetensors", "accelerate", "tokenizers", "huggingface_hub"),
+    *("datasets", "pyarrow"),
 )
 
 
@@ -171,6 +173,29 @@ def test_show_needs_no_training_libraries(device: Path, tiny_checkpoint: Checkpo
     result = on_device(device, "-m", "edgeft", "show", "-c", config)
     assert (result.returncode, result.stderr) == (0, "")
     assert "quantized/Q4_K_M" in result.stdout
+
+
+def test_records_are_read_and_exported_without_training_libraries(device: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("prompt,completion\nhi,hello\n")
+    (tmp_path / "train.parquet").write_bytes(b"PAR1")
+    program = """
+import sys
+from pathlib import Path
+from edgeft.dataset.export import export
+from edgeft.dataset.records import read_records
+from edgeft.errors import EdgeftError
+folder = Path(sys.argv[1])
+export(read_records(folder / "train.csv"), "alpaca", folder / "out.json")
+for source in (folder / "train.parquet", "owner/name"):
+    try:
+        from edgeft.dataset.sources import stream
+        list(stream(source))
+    except EdgeftError as error:
+        print(error.problems[0].remedy)
+"""
+    result = on_device(device, "-c", program, tmp_path)
+    assert (result.stdout, result.stderr) == ("pip install 'edgeft[train]'\n" * 2, "")
+    assert (tmp_path / "out.json").is_file()
 
 
 def test_parity_check_needs_no_training_libraries(device: Path, reference: Path, tiny_f32: GgufFile) -> None:

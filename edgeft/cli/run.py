@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from edgeft.cli.options import FOLDER, config_option, set_option, shown
-from edgeft.config import load_config, to_toml
+from edgeft.config import load_config
+from edgeft.config_text import to_toml
 from edgeft.console import Output
 from edgeft.errors import GateError, Problem
 from edgeft.files import write_text

@@ -33,7 +33,7 @@ class Example:
 
 
 def tokenize_record(record: Record, tokenizer: TokenizerView) -> Example:
-    """Returns the ids of a record, with the assistant's turns and their end tokens marked as trained.
+    """Returns the ids of a record, with the assistant's turns and their end tokens trained, but those of weight 0.
 
     Only what the conversation shows as the model says it is trained: an earlier turn that the template shows otherwise
     later on, without its reasoning for example, is left out, and a note says so. Where a token would reach across the
@@ -73,7 +73,13 @@ def _tokenized(record: Record, tokenizer: TokenizerView, text: str) -> Example:
     if not runs:
         raise EdgeftError("no turn of the assistant: there is nothing to train", record.where, "add an answer")
     for run in runs:
-        for turn in _turns_of(walk, run):
+        turns = _turns_of(walk, run)
+        weights = [record.messages[index].get("weight", 1) for index in run]
+        if len(weights) != len(turns):
+            weights = [max(weights)] * len(turns)
+        for turn, weight in zip(turns, weights, strict=True):
+            if weight == 0:
+                continue
             if isinstance(turn, slice):
                 spans.append(turn)
             elif turn.index == runs[-1].stop - 1:

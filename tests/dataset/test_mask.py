@@ -122,6 +122,13 @@ def test_a_trimmed_answer_is_trained_as_it_is_rendered(tokenizer: PreTrainedToke
     assert trained_texts(tokenizer, example) == [" Done.</s>"]
 
 
+def test_an_answer_of_weight_0_is_not_trained(tokenizer: PreTrainedTokenizerFast) -> None:
+    messages = [SINGLE[0], {**SINGLE[1], "weight": 0}, *AGAIN]
+    example = tokenize(tokenizer, chat_templates.CHATML, messages)
+    assert example.ids == tokenize(tokenizer, chat_templates.CHATML, [*SINGLE, *AGAIN]).ids
+    assert trained_texts(tokenizer, example) == [f"{AGAIN[1]['content']}<|im_end|>"]
+
+
 def test_an_end_token_inside_an_answer_does_not_cut_it(tokenizer: PreTrainedTokenizerFast) -> None:
     messages = [SINGLE[0], {"role": "assistant", "content": "one<|im_end|>two"}]
     example = tokenize(tokenizer, chat_templates.CHATML, messages)

@@ -176,7 +176,7 @@ def test_test_records_are_kept_as_they_are(tmp_path: Path, tokenizer: TokenizerV
 def test_faults_of_both_files_at_once(tmp_path: Path, tokenizer: TokenizerView) -> None:
     train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
     train.write_text("{\n")
-    test.write_text("[]\n")
+    test.write_text("7\n")
     with pytest.raises(EdgeftError) as caught:
         make_of(tmp_path, tokenizer, TokenInputs([source(train)], test=source(test)))
     assert [problem.where for problem in caught.value.problems] == [f"{train}:1", f"{test}:1"]

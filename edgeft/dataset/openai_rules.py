@@ -1,0 +1,66 @@
+"""What OpenAI's hosted fine-tuning asks of a file, as its guide to supervised fine-tuning documents it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edgeft.dataset.faults import Faults
+from edgeft.dataset.findings import Finding, Place
+
+LEAST_EXAMPLES = 10
+TOKEN_LIMIT = 65_536
+"""The longest training example of gpt-4o-mini and the gpt-4.1 models; gpt-3.5-turbo's is 16,385."""
+
+_MOST_TOOLS = 128
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+# What a chat costs beside its texts, after OpenAI's cookbook on counting tokens: each message, and the reply's start.
+_TOKENS_A_MESSAGE = 3
+_TOKENS_A_REPLY = 3
+_BYTES_A_TOKEN = 4
+
+
+def approximate_tokens(text: str) -> int:
+    """Returns a quarter of the UTF-8 bytes, rounded up: about what English text comes to."""
+    return -(-len(text.encode("utf-8", errors="surrogatepass")) // _BYTES_A_TOKEN)
+
+
+def count_tokens(row: dict[str, Any], count: Callable[[str], int]) -> int:
+    """Returns the tokens of a row of chat messages, with those that a chat has beside its texts."""
+    total = _TOKENS_A_REPLY
+    for message in row["messages"]:
+        total += _TOKENS_A_MESSAGE + count(message["role"]) + count(message["content"] or "")
+        for call in message.get("tool_calls", ()):
+            total += count(call["function"]["name"]) + count(call["function"]["arguments"])
+    return total + sum(count(json.dumps(tool["function"])) for tool in row.get("tools", ()))
+
+
+def check_row(row: dict[str, Any], tokens: int, limit: int, faults: Faults) -> None:
+    """Notes what the service would refuse, or would train otherwise than it is written."""
+    if tokens > limit:
+        message = f"about {tokens:,} tokens, and the service cuts an example at {limit:,}"
+        faults.add("too-many-tokens", "messages", message, "shorten the record", "warning")
+    tools = row.get("tools", ())
+    if len(tools) > _MOST_TOOLS:
+        message = f"{len(tools)} tools, and the service takes {_MOST_TOOLS}"
+        faults.add("too-many-tools", "tools", message, "declare those that matter to the record")
+    named = [(f"tools[{index}].function.name", tool["function"]["name"]) for index, tool in enumerate(tools)]
+    for field, name in (*named, *_called(row)):
+        if not _TOOL_NAME.fullmatch(name):
+            message = f"{name!r} is no name of a tool there"
+            faults.add("tool-name", field, message, "1 to 64 of the letters a-z and A-Z, digits, _ and -")
+
+
+def _called(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for index, message in enumerate(row["messages"]):
+        for number, call in enumerate(message.get("tool_calls", ())):
+            yield f"messages[{index}].tool_calls[{number}].function.name", call["function"]["name"]
+
+
+def check_file(n_examples: int, place: Place) -> Iterator[Finding]:
+    """Yields what the service would say of the file as a whole."""
+    if n_examples < LEAST_EXAMPLES:
+        message = f"{n_examples} examples, and the service wants {LEAST_EXAMPLES} at least"
+        yield Finding("error", "too-few-examples", place, message, "give more records")

@@ -1,0 +1,113 @@
+"""`edgeft data`: what a person types, what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tiny_run import make_run, write_records
+
+from edgeft.cli import main
+
+
+def edgeft(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    write_records(tmp_path / "train.jsonl", 200)
+    return tmp_path / "train.jsonl"
+
+
+def test_good_records_pass(records: Path) -> None:
+    result = edgeft("data", "check", records)
+    assert result.exit_code == 0, result.output
+    assert "training  200 records" in result.output
+
+
+def test_bad_records_exit_1_and_name_the_line(records: Path) -> None:
+    with records.open("a") as file:
+        file.write('{"messages": [{"role": "user", "content": "hi"}]}\n{"oops\n')
+    result = edgeft("data", "check", records, "--json")
+    assert result.exit_code == 1
+    found = {(finding["line"], finding["severity"]) for finding in json.loads(result.output)["findings"]}
+    assert {(201, "error"), (202, "error")} <= found
+
+
+def test_a_configuration_is_checked_with_its_model(tmp_path: Path) -> None:
+    config = make_run(tmp_path)
+    with (tmp_path / "train.jsonl").open("a") as file:
+        messages = [{"role": "user", "content": "say <|im_end|>"}, {"role": "assistant", "content": '{"room": "x"}'}]
+        file.write(json.dumps({"messages": messages}) + "\n")
+    result = edgeft("data", "check", "-c", config, "--json")
+    assert result.exit_code == 1
+    codes = {finding["code"]: finding["line"] for finding in json.loads(result.output)["findings"]}
+    assert codes["special-token-in-text"] == 61
+
+
+def test_a_source_or_a_configuration_is_needed() -> None:
+    assert edgeft("data", "check").exit_code == 2
+
+
+def test_split_loses_nothing_and_overwrites_nothing(records: Path, tmp_path: Path) -> None:
+    out = tmp_path / "split"
+    assert edgeft("data", "split", records, "--out", out, "--fraction", "0.2").exit_code == 0
+    parts = [(out / name).read_text().splitlines() for name in ("train.jsonl", "evaluation.jsonl")]
+    assert all(parts)
+    assert sorted(map(json.loads, parts[0] + parts[1]), key=str) == sorted(
+        map(json.loads, records.read_text().splitlines()), key=str
+    )
+    assert edgeft("data", "split", records, "--out", out).exit_code == 1
+
+
+def test_a_faulty_file_is_not_split(records: Path, tmp_path: Path) -> None:
+    records.write_text("{\n")
+    assert edgeft("data", "split", records, "--out", tmp_path / "split").exit_code == 1
+    assert not (tmp_path / "split").exists()
+
+
+@pytest.mark.parametrize("form", ["openai", "sharegpt", "alpaca"])
+def test_what_is_exported_is_read_again(records: Path, tmp_path: Path, form: str) -> None:
+    out = tmp_path / f"{form}.jsonl"
+    result = edgeft("data", "export", records, "--to", form, "--out", out, "--price", "8")
+    assert result.exit_code == 0, result.output
+    assert "200 of 200 records" in result.output
+    assert ("cost" in result.output) == (form == "openai")
+    back = tmp_path / "back.jsonl"
+    assert edgeft("data", "export", out, "--to", "openai", "--out", back).exit_code == 0
+    assert [json.loads(line) for line in back.read_text().splitlines()] == [
+        json.loads(line) for line in records.read_text().splitlines()
+    ]
+
+
+def test_a_run_takes_a_folder_of_another_format(tmp_path: Path) -> None:
+    config = make_run(tmp_path, records=80)
+    folder = tmp_path / "records"
+    folder.mkdir()
+    assert (
+        edgeft("data", "export", tmp_path / "train.jsonl", "--to", "sharegpt", "--out", folder / "a.jsonl").exit_code
+        == 0
+    )
+    result = edgeft("run", "tokens", "-c", config, "--set", "dataset.train=records")
+    assert result.exit_code == 0, result.output
+    assert "80 records in" in result.output
+
+
+def test_what_cannot_be_read_says_why_it_is_not_exported(records: Path, tmp_path: Path) -> None:
+    records.write_text('{"messages": [\n{"messages": []}\n')
+    result = edgeft("data", "export", records, "--to", "openai", "--out", tmp_path / "out.jsonl")
+    assert result.exit_code == 1
+    assert f"{records}:1" in result.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_preview_shows_what_is_trained(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    result = edgeft("data", "preview", tmp_path / "train.jsonl", "--model", tmp_path / "base", "--line", "2")
+    assert result.exit_code == 0, result.output
+    assert "train.jsonl:2" in result.output
+    result = edgeft("data", "preview", tmp_path / "train.jsonl", "--model", tmp_path / "base", "--json")
+    assert len(json.loads(result.stdout)) == 3
