@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from edgeft.files import read_object
 
 _OPEN, _CLOSE = "<|im_start|>", "<|im_end|>"
 CHATML = """\
@@ -53,7 +54,7 @@ def given_template(folder: Path) -> GivenTemplate | None:
 
     It depends on the checkpoint's files alone, so that every stage gives the same.
     """
-    settings = _object(folder / "tokenizer_config.json")
+    settings = read_object(folder / "tokenizer_config.json")
     names = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")
     own = settings.get("chat_template") or (folder / "chat_template.jinja").is_file()
     if own or not any((folder / name).is_file() for name in names):
@@ -68,15 +69,6 @@ def _special_tokens(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[st
     """Yields the special tokens and their ids: those that tokenizer_config.json lists, else tokenizer.json's."""
     listed = settings.get("added_tokens_decoder") or {}
     entries = [{"id": number, **entry} for number, entry in listed.items()]
-    for entry in entries or _object(folder / "tokenizer.json").get("added_tokens") or []:
+    for entry in entries or read_object(folder / "tokenizer.json").get("added_tokens") or []:
         if entry.get("special"):
             yield entry["content"], int(entry["id"])
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """Returns a JSON object, empty when it cannot be read: what loads the tokenizer says why."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

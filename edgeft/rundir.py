@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from edgeft import __version__
 from edgeft.errors import EdgeftError
-from edgeft.files import flush, list_files, sha256_file, sha256_json, write_json
+from edgeft.files import flush, list_files, read_object, sha256_file, sha256_json, write_json
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -57,7 +57,7 @@ class RunDir:
 
     def manifest(self, name: str) -> dict[str, Any] | None:
         """Returns an artifact's manifest, or None when there is no complete artifact of that name and schema."""
-        manifest = _read_object(self.root / name / MANIFEST)
+        manifest = read_object(self.root / name / MANIFEST)
         return manifest if manifest.get("schema_version") == SCHEMA_VERSION else None
 
     def why_stale(self, name: str, recipe: Recipe) -> str:
@@ -172,7 +172,7 @@ class RunDir:
         """
         files = [path] if path.is_file() else [file for file in list_files(path) if file.suffix != ".md"]
         memory_path = self.root / ".hashes.json"
-        memory = _read_object(memory_path)
+        memory = read_object(memory_path)
         digests = []
         changed = False
         for file in files:
@@ -185,15 +185,6 @@ class RunDir:
         if changed and self.root.is_dir():
             write_json(memory_path, memory)
         return sha256_json(digests)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """Returns a JSON object; an empty one for a file that is missing or holds none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _installed_versions() -> Iterator[tuple[str, str]]:
