@@ -87,7 +87,8 @@ def describe(graph: Graph, name: str) -> str:
         figures = _read(folder / "training.json")
         losses = f"loss {figures['first_loss']:.3f} -> {figures['last_loss']:.3f}"
         best = f"evaluation {figures['best_evaluation_loss']:.4f}"
-        return f"{figures['steps']} steps on {figures['device']}, {losses}, {best}"
+        full = f"batches {figures['batch_efficiency']:.1%} full"
+        return f"{figures['steps']} steps on {figures['device']}, {losses}, {best}; {full}"
     if kind == "parity":
         report = _read(folder / "parity.json")
         logits = f"mean KLD {report['logits']['mean_kld']:.1e}, same top token {report['logits']['top1']:.1%}"

@@ -7,17 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from edgeft.dataset.packing import IGNORED, PackedBatch
 from edgeft.dataset.tokens import TokenizedExamples
 
-__all__ = [
-    "IGNORED",
-    "ExampleDataset",
-    "LengthGroupedSampler",
-    "block_diagonal",
-    "collate",
-    "collate_packed",
-]
+IGNORED = -100
+"""torch's cross-entropy leaves out positions with this label."""
 
 
 class ExampleDataset(Dataset[dict[str, list[int]]]):
@@ -55,6 +48,14 @@ class LengthGroupedSampler(Sampler[int]):
         self._seed = seed
         self._epoch = 0
 
+    @property
+    def efficiency(self) -> float:
+        """Share of the tokens of padded batches that are an example's, 0 to 1."""
+        order = list(self)
+        batches = [order[i : i + self._batch_size] for i in range(0, len(order), self._batch_size)]
+        slots = sum(max(self._lengths[index] for index in batch) * len(batch) for batch in batches)
+        return sum(self._lengths) / slots
+
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of this epoch; the Trainer calls it."""
         self._epoch = epoch
@@ -91,28 +92,3 @@ def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]
         for name, fill in fills.items():
             rows[name].append(columns[name] + [fill] * (width - len(columns[name])))
     return {name: torch.tensor(row) for name, row in rows.items()}
-
-
-def collate_packed(batch: PackedBatch) -> dict[str, torch.Tensor]:
-    """Returns a packed row as tensors.
-
-    `input_ids`, `labels` and `position_ids` are (1, tokens) int64, `cu_seqlens` (examples + 1,) int32 where examples
-    begin and end. There is no attention mask: attention has to be kept inside each example, by `cu_seqlens` or by
-    `block_diagonal`.
-    """
-    return {
-        "input_ids": torch.from_numpy(batch.input_ids),
-        "labels": torch.from_numpy(batch.labels),
-        "position_ids": torch.from_numpy(batch.position_ids),
-        "cu_seqlens": torch.from_numpy(batch.cu_seqlens),
-    }
-
-
-def block_diagonal(cu_seqlens: torch.Tensor) -> torch.Tensor:
-    """Returns which tokens a token of a packed row sees, (1, 1, tokens, tokens) bool: earlier ones of its example.
-
-    For attention that takes a mask; its memory grows with the square of the row.
-    """
-    lengths = cu_seqlens.diff().long()
-    number = torch.repeat_interleave(torch.arange(len(lengths), device=cu_seqlens.device), lengths)
-    return ((number[:, None] == number[None]).tril())[None, None]

@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
@@ -38,55 +40,52 @@ def pack(examples: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
 class TokenBudgetSampler(Sampler[list[int]]):
     """Batches of about equally many tokens, at most `budget`, in an order of the seed and the epoch alone.
 
-    Lengths are rounded up to a multiple of 8 and each example, longest first, goes into the batch that has the fewest
-    tokens. So how many batches there are, and how full, is the same in every epoch, as the Trainer plans it; examples
-    of one rounded length change places at random, and so do the batches. `budget` is at least the longest example.
+    There are as few batches as hold everything, or a few more. Longest first, each example goes into the batch that
+    has the fewest tokens. Lengths are rounded up for this, by less than 1/64: examples of one rounded length change
+    places at random with every epoch, and so do the batches, while how many there are, and how full, stays the same,
+    as the Trainer plans it. The shuffling uses raw output of PCG64, which NumPy keeps the same across versions.
+    `budget` is at least the longest example.
     """
 
-    _ROUNDING = 8
-
     def __init__(self, lengths: Sequence[int], budget: int, seed: int) -> None:
-        rounded = [-(-length // self._ROUNDING) * self._ROUNDING for length in lengths]
-        self._classes: dict[int, list[int]] = {}
-        for index, length in enumerate(rounded):
-            self._classes.setdefault(length, []).append(index)
-        self._ordered = sorted(rounded, reverse=True)
+        tokens = np.asarray(lengths, dtype=np.int64)
+        step = np.maximum(1, tokens // 64)
+        self._rounded = -(-tokens // step) * step
+        self._budget = max(budget, int(self._rounded.max()))
         self._seed = seed
         self._epoch = 0
-        most = max(budget, *rounded)
-        n_batches = -(-sum(rounded) // most)
-        while not self._fits(n_batches, most):
-            n_batches += max(1, n_batches // 200)
-        self._n_batches = min(n_batches, len(lengths))
+        self.efficiency = 0.0
+        """Share of the budget of all batches that examples fill, 0 to 1."""
+        decreasing = np.sort(self._rounded)[::-1].tolist()
+        n_batches = -(-sum(decreasing) // self._budget)
+        while (places := self._fill(decreasing, n_batches)) is None:
+            n_batches += max(1, n_batches // 400)
+        self.efficiency = int(tokens.sum()) / (n_batches * self._budget)
+        self._by_batch = np.argsort(places, kind="stable")
+        self._ends = np.cumsum(np.bincount(places))
 
-    def _fits(self, n_batches: int, budget: int) -> bool:
-        loads = [0] * n_batches
-        for length, batch in zip(self._ordered, self._places(n_batches), strict=True):
-            loads[batch] += length
-        return max(loads) <= budget
-
-    def _places(self, n_batches: int) -> Iterator[int]:
-        """Yields the batch of each of the ordered lengths."""
+    def _fill(self, decreasing: Sequence[int], n_batches: int) -> npt.NDArray[np.int32] | None:
+        """Returns the batch of each length; None when one of them gets more than the budget."""
         loads = [(0, batch) for batch in range(n_batches)]
-        for length in self._ordered:
-            load, batch = heapq.heappop(loads)
-            yield batch
-            heapq.heappush(loads, (load + length, batch))
+        places = np.empty(len(decreasing), dtype=np.int32)
+        for place, length in enumerate(decreasing):
+            load, batch = loads[0]
+            if load + length > self._budget:
+                return None
+            heapq.heapreplace(loads, (load + length, batch))
+            places[place] = batch
+        return places
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of this epoch; the Trainer calls it."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._n_batches
+        return len(self._ends)
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        queues: dict[int, list[int]] = {}
-        for length, members in self._classes.items():
-            queues[length] = [members[i] for i in torch.randperm(len(members), generator=generator).tolist()]
-        batches: list[list[int]] = [[] for _ in range(self._n_batches)]
-        for length, batch in zip(self._ordered, self._places(self._n_batches), strict=True):
-            batches[batch].append(queues[length].pop())
-        for place in torch.randperm(self._n_batches, generator=generator).tolist():
-            yield batches[place]
+        numbers = np.random.PCG64(np.random.SeedSequence([self._seed, self._epoch]))
+        decreasing = np.lexsort((numbers.random_raw(len(self._rounded)), -self._rounded))
+        batches = np.split(decreasing[self._by_batch], self._ends[:-1])
+        for place in np.argsort(np.asarray(numbers.random_raw(len(batches))), kind="stable").tolist():
+            yield batches[place].tolist()

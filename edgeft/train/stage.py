@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
+
+import torch
 
 from edgeft import hf
 from edgeft.artifacts import Adapter, Checkpoint, Tokens
 from edgeft.config import TrainConfig
 from edgeft.dataset.tokens import TokenizedExamples
+from edgeft.errors import EdgeftError
 from edgeft.files import write_json
 from edgeft.progress import Progress, silent
-from edgeft.train.batches import ExampleDataset, collate
+from edgeft.train.arguments import training_arguments
+from edgeft.train.batches import ExampleDataset, LengthGroupedSampler, collate
 from edgeft.train.checkpoints import latest_complete
-from edgeft.train.fast import accelerate_model
+from edgeft.train.fast import accelerate_model, can_attend
 from edgeft.train.packing import TokenBudgetSampler
 from edgeft.train.trainers import PackedTrainer, PaddedTrainer
 from edgeft.train.watching import Watcher
@@ -31,6 +36,12 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     hf.quiet()
     device = hf.pick_device(config.device)
     hf.seed_everything(config.seed)
+    if config.packing and not can_attend(device):
+        raise EdgeftError(
+            f"this torch ({torch.__version__}) has no attention over packed records",
+            where="train.packing",
+            remedy="install torch 2.10 or newer, or set it to false",
+        )
     training = ExampleDataset(TokenizedExamples(tokens.path / "train"))
     evaluation = ExampleDataset(TokenizedExamples(tokens.path / "evaluation"))
     checkpoints = out / "checkpoints"
@@ -42,7 +53,7 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     cast(Any, trainer.model).save_pretrained(str(out), save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; the manifest says more
-    write_json(out / "training.json", _figures(trainer, device))
+    write_json(out / "training.json", _figures(trainer, device, _efficiency(training.lengths, config)))
     shutil.rmtree(checkpoints)
     return Adapter.open(out)
 
@@ -67,7 +78,7 @@ def _trainer(
         n_batches = len(TokenBudgetSampler(training.lengths, config.token_budget, config.seed))
     options: dict[str, Any] = {
         "model": model,
-        "args": _arguments(config, checkpoints, device, n_batches, padded_recompute),
+        "args": training_arguments(config, checkpoints, device, n_batches, padded_recompute),
         "train_dataset": training,
         "eval_dataset": evaluation,
     }
@@ -79,46 +90,16 @@ def _trainer(
     return PackedTrainer(config.token_budget, **options)
 
 
-def _arguments(
-    config: TrainConfig, checkpoints: Path, device: hf.Device, n_batches: int, recompute: bool
-) -> hf.TrainingArguments:
-    steps_per_epoch = math.ceil(n_batches / config.accumulation)
-    total_steps = max(1, math.ceil(config.epochs * steps_per_epoch))
-    interval = max(1, total_steps // config.evaluations)
-    return hf.TrainingArguments(
-        output_dir=str(checkpoints),
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size * 2,
-        gradient_accumulation_steps=config.accumulation,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(config.warmup_fraction * total_steps),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        use_cpu=device == "cpu",
-        bf16=device == "cuda",
-        gradient_checkpointing=recompute,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        eval_strategy="steps",
-        eval_steps=interval,
-        save_strategy="steps",
-        save_steps=interval,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        logging_steps=max(1, min(10, interval)),
-        disable_tqdm=True,
-        report_to="none",
-        seed=config.seed,
-        remove_unused_columns=False,
-        dataloader_pin_memory=device == "cuda",
-        prediction_loss_only=True,
-    )
+def _efficiency(lengths: Sequence[int], config: TrainConfig) -> float:
+    """Returns the share of the training batches' tokens that are an example's, the rest being padding or room."""
+    if not config.packing:
+        return LengthGroupedSampler(lengths, config.batch_size, config.seed).efficiency
+    if config.token_budget is None:
+        return 1.0
+    return TokenBudgetSampler(lengths, config.token_budget, config.seed).efficiency
 
 
-def _figures(trainer: hf.Trainer, device: hf.Device) -> dict[str, Any]:
+def _figures(trainer: hf.Trainer, device: hf.Device, efficiency: float) -> dict[str, Any]:
     history = trainer.state.log_history
     losses = [entry["loss"] for entry in history if "loss" in entry]
     evaluations = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
@@ -126,6 +107,7 @@ def _figures(trainer: hf.Trainer, device: hf.Device) -> dict[str, Any]:
         "device": device,
         "steps": trainer.state.global_step,
         "planned_steps": trainer.state.max_steps,
+        "batch_efficiency": efficiency,
         "epochs": trainer.state.epoch,
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,

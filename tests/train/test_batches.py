@@ -15,17 +15,10 @@ from tiny_run import write_records
 from edgeft import hf
 from edgeft.config import DatasetConfig
 from edgeft.dataset.mask import Example
-from edgeft.dataset.packing import pack_examples
 from edgeft.dataset.records import stream_records
 from edgeft.dataset.tokens import TokenInputs, TokenizedExamples, TokenSource, build_tokens
-from edgeft.train.batches import (
-    IGNORED,
-    ExampleDataset,
-    LengthGroupedSampler,
-    block_diagonal,
-    collate,
-    collate_packed,
-)
+from edgeft.train.batches import IGNORED, ExampleDataset, LengthGroupedSampler, collate
+from edgeft.train.packing import pack
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +78,9 @@ def test_batches_are_of_about_equal_length() -> None:
         batches = [[lengths[i] for i in order[start : start + 8]] for start in range(0, len(order), 8)]
         return sum(max(batch) * len(batch) for batch in batches) / sum(lengths) - 1
 
-    grouped = padding(list(LengthGroupedSampler(lengths, batch_size=8, seed=0)))
+    sampler = LengthGroupedSampler(lengths, batch_size=8, seed=0)
+    grouped = padding(list(sampler))
+    assert sampler.efficiency == pytest.approx(1 / (1 + grouped))
     assert grouped < 0.1 < padding(list(range(1024)))
 
 
@@ -94,9 +89,10 @@ def test_a_packed_row_has_the_losses_of_its_examples(examples: TokenizedExamples
     model = hf.load_model(make_model(tmp_path / "base"), "cpu", torch.float32)
     chosen = [examples[index] for index in (3, 11, 0, 20)]
     chosen.insert(2, Example([5, 6, 7], [True, True, True]))
-    row = collate_packed(pack_examples(chosen))
-    mask = block_diagonal(row["cu_seqlens"])
-    assert mask.sum() == sum(len(example.ids) * (len(example.ids) + 1) // 2 for example in chosen)
+    row = pack([{"input_ids": example.ids, "labels": _labels(example)} for example in chosen])
+    lengths = [len(example.ids) for example in chosen]
+    triangles = [torch.ones(length, length).tril() for length in lengths]
+    mask = torch.block_diag(*triangles).bool()[None, None]  # type: ignore[no-untyped-call]
 
     def losses(ids: torch.Tensor, labels: torch.Tensor, **settings: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

@@ -54,6 +54,7 @@ def test_the_loss_falls_and_the_figures_say_so(folder: Path, tmp_path: Path) -> 
     figures = json.loads((adapter / "training.json").read_text())
     assert figures["last_loss"] < 0.6 * figures["first_loss"]
     assert figures["best_evaluation_loss"] == min(figures["evaluation_losses"])
+    assert 0.8 < figures["batch_efficiency"] < 1
     lines = [json.loads(line) for line in (adapter / "logs" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
     assert not (adapter / "checkpoints").exists()

@@ -1,16 +1,17 @@
-"""The configuration: strict pydantic models, loaded from TOML, every mistake reported at once with its dotted key."""
+"""The tables of the configuration, and the whole."""
 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field
 
-from edgeft.errors import EdgeftError, Problem, nearest
+from edgeft.config.section import Section
+from edgeft.config.training import TrainConfig
+from edgeft.errors import EdgeftError
 from edgeft.quant_types import canonical_type, makable_type
 
 
@@ -31,12 +32,6 @@ QuantType = Annotated[str, _for_pydantic(makable_type)]
 
 
 _DATASET_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?(@[\w.-]+)?")
-
-
-class Section(BaseModel):
-    """A table of the configuration file. Unknown keys are errors, and values are never coerced from other types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -73,44 +68,6 @@ class DatasetConfig(Section):
     def sources(self) -> tuple[SourceConfig, ...]:
         """The training sources."""
         return (SourceConfig(path=self.train),) if isinstance(self.train, str) else self.train
-
-
-class LoraConfig(Section):
-    """The low-rank adapter (Hu et al. 2021, LoRA)."""
-
-    rank: int = Field(16, ge=1, description="rank of each update")
-    alpha: float = Field(32, gt=0, description="updates are scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the input of each update; see docs/benchmarks.md")
-    targets: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        strict=False,
-        min_length=1,
-        description="names of the linear layers that get an adapter",
-    )
-
-
-class TrainConfig(Section):
-    """QLoRA training (Dettmers et al. 2023): a 4-bit NF4 base with double quantization under a trained adapter."""
-
-    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
-    epochs: float = Field(3, gt=0, description="passes over the training records")
-    batch_size: int = Field(8, ge=1, description="records in one forward pass")
-    accumulation: int = Field(1, ge=1, description="forward passes in one optimizer step")
-    learning_rate: float = Field(2e-4, gt=0, description="peak of the cosine schedule")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of the adapter")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    evaluations: int = Field(10, ge=1, description="evaluations (and checkpoints) over the whole training")
-    patience: int = Field(3, ge=1, description="evaluations without improvement before training stops")
-    seed: int = Field(0, ge=0, description="seed of shuffling, dropout and initialisation")
-    packing: bool = Field(False, description="records one behind another, not padded: for CUDA")
-    token_budget: int | None = Field(
-        None, ge=8, description="most tokens in one forward pass when packing; unset: `batch_size` records"
-    )
-    gradient_checkpointing: bool | None = Field(
-        None, description="recompute activations; unset: where memory needs it when packing, else on CUDA"
-    )
-    lora: LoraConfig = Field(default_factory=LoraConfig)
 
 
 class ConvertConfig(Section):
@@ -205,80 +162,3 @@ class Config(Section):
         """The base model: the resolved folder when it looks like one, else the hub id as written."""
         looks_like_path = self.model.base.startswith((".", "/", "~")) or (self.root / self.model.base).is_dir()
         return str(self.path(self.model.base)) if looks_like_path else self.model.base
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads TOML, applies `overrides` such as "train.lora.rank=8"; raises EdgeftError naming every mistake."""
-    if not path.is_file():
-        raise EdgeftError("no such configuration file", where=str(path), remedy="name one with -c FILE")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EdgeftError(f"not valid TOML: {error}", where=str(path)) from error
-    problems = [problem for override in overrides if (problem := _apply_override(tables, override)) is not None]
-    if "root" in tables:
-        problems.append(Problem("unknown key", f"{path}: root", nearest("root", _known_keys(()))))
-    try:
-        config = Config.model_validate({**tables, "root": path.parent.resolve()})
-    except ValidationError as error:
-        # A list whose entries are wrong is also called too short, which helps nobody.
-        faults = [details for details in error.errors() if details["type"] != "too_short" or not details["input"]]
-        raise EdgeftError([*problems, *(_problem(path, details) for details in faults)]) from error
-    if problems:
-        raise EdgeftError(problems)
-    return config
-
-
-def _apply_override(tables: dict[str, Any], override: str) -> Problem | None:
-    """Sets one key; returns what is wrong with the override instead, if anything is."""
-    key, equals, text = (part.strip() for part in override.partition("="))
-    if not equals or not key:
-        return Problem(f"{override!r} is not KEY=VALUE", "--set", "as in --set train.lora.rank=8")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = key.split(".")
-    table = tables
-    for parent in parents:
-        child = table.setdefault(parent, {})
-        if not isinstance(child, dict):
-            return Problem(f"{parent!r} holds a value and has no keys under it", f"--set {override}")
-        table = child
-    table[last] = value
-    return None
-
-
-def _problem(path: Path, details: Any) -> Problem:
-    location = [str(part) for part in details["loc"] if part != "[key]"]  # pydantic's mark of a bad key of a mapping
-    where = f"{path}: {'.'.join(location)}"
-    if details["type"] == "extra_forbidden":
-        return Problem("unknown key", where, nearest(location[-1], _known_keys(location[:-1])))
-    if details["type"] == "missing":
-        return Problem("this key is required", where, _description(location))
-    if details["type"] == "value_error":
-        what, _, remedy = str(details["ctx"]["error"]).partition("; ")
-        return Problem(what, where, remedy)
-    return Problem(f"{details['msg'][0].lower()}{details['msg'][1:]}, not {details['input']!r}", where)
-
-
-def _section(location: Sequence[str]) -> type[Section]:
-    """Returns the model of the table at a dotted key."""
-    section: type[Section] = Config
-    for name in location:
-        field = section.model_fields.get(name)
-        table: Any = None if field is None else field.annotation
-        # The one mapping among the tables is that from type names to thresholds.
-        section = table if isinstance(table, type) and issubclass(table, Section) else ParityThresholds
-    return section
-
-
-def _known_keys(location: Sequence[str]) -> list[str]:
-    return [name for name in _section(location).model_fields if name != "root"]
-
-
-def _description(location: Sequence[str]) -> str:
-    field = _section(location[:-1]).model_fields[location[-1]]
-    if field.description is not None:
-        return field.description
-    return "a table with the keys " + ", ".join(_known_keys(location))

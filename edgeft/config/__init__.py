@@ -1,0 +1,28 @@
+"""The configuration: strict pydantic models, loaded from TOML."""
+
+from edgeft.config.load import load_config
+from edgeft.config.section import Section
+from edgeft.config.sections import (
+    Config,
+    ConvertConfig,
+    DatasetConfig,
+    EvalConfig,
+    ParityConfig,
+    ParityThresholds,
+    SourceConfig,
+)
+from edgeft.config.training import LoraConfig, TrainConfig
+
+__all__ = [
+    "Config",
+    "ConvertConfig",
+    "DatasetConfig",
+    "EvalConfig",
+    "LoraConfig",
+    "ParityConfig",
+    "ParityThresholds",
+    "Section",
+    "SourceConfig",
+    "TrainConfig",
+    "load_config",
+]

@@ -1,0 +1,52 @@
+"""The configuration of a training as transformers' Trainer takes it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from edgeft import hf
+from edgeft.config import TrainConfig
+
+
+def training_arguments(
+    config: TrainConfig, checkpoints: Path, device: hf.Device, n_batches: int, recompute: bool
+) -> hf.TrainingArguments:
+    """Returns the Trainer's arguments for `n_batches` forward passes an epoch.
+
+    Evaluations and checkpoints are spread evenly over the training.
+    """
+    steps_per_epoch = math.ceil(n_batches / config.accumulation)
+    total_steps = max(1, math.ceil(config.epochs * steps_per_epoch))
+    interval = max(1, total_steps // config.evaluations)
+    return hf.TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size * 2,
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(config.warmup_fraction * total_steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        use_cpu=device == "cpu",
+        bf16=device == "cuda",
+        gradient_checkpointing=recompute,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        eval_strategy="steps",
+        eval_steps=interval,
+        save_strategy="steps",
+        save_steps=interval,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=max(1, min(10, interval)),
+        disable_tqdm=True,
+        report_to="none",
+        seed=config.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device == "cuda",
+        prediction_loss_only=True,
+    )
