@@ -1,12 +1,10 @@
-"""Everything edgeft needs of llama.cpp, through llama-cpp-python's C bindings: the one file that imports llama_cpp."""
+"""A GGUF model ready to run."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, cast
 
@@ -16,13 +14,10 @@ import numpy.typing as npt
 
 from edgeft.artifacts import GgufFile, Message
 from edgeft.errors import EdgeftError
+from edgeft.llamacpp.log import LOG, start_llama_cpp
 from edgeft.quant_types import FTYPE, UNQUANTIZED
 from edgeft.template import render_template
 
-# ggml_log_level (ggml.h). llama_cpp's own logger uses other numbers, so edgeft installs its own callback.
-_LEVEL_WARN: Final = 3
-_LEVEL_ERROR: Final = 4
-_LEVEL_CONT: Final = 5
 _N_BATCH: Final = 512
 _SPECIAL_TOKEN_KEYS: Final = {
     "bos_token": "tokenizer.ggml.bos_token_id",
@@ -30,38 +25,6 @@ _SPECIAL_TOKEN_KEYS: Final = {
     "unk_token": "tokenizer.ggml.unknown_token_id",
     "pad_token": "tokenizer.ggml.padding_token_id",
 }
-
-
-class _Log:
-    """Collects llama.cpp's log: warnings and errors are kept, `on_line` sees every line."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-        self.on_line: Any = None
-        self._line = ""
-        self._level = 0
-        self.callback = llama_cpp.llama_log_callback(self._receive)
-
-    def _receive(self, level: int, text: bytes, _user: object) -> None:
-        if level != _LEVEL_CONT:
-            self._level = level
-        self._line += text.decode("utf-8", errors="replace")
-        while "\n" in self._line:
-            line, _, self._line = self._line.partition("\n")
-            if self._level >= _LEVEL_ERROR:
-                self.errors.append(line.strip())
-            if self.on_line is not None:
-                self.on_line(line)
-
-
-_LOG: Final = _Log()
-
-
-def _start() -> None:
-    """Initialises llama.cpp, once, with its log caught: by default it writes hundreds of lines to stderr."""
-    llama_cpp.llama_log_set(_LOG.callback, ctypes.c_void_p(0))
-    llama_cpp.llama_backend_init()
-    _LOG.errors.clear()
 
 
 class Engine:
@@ -75,12 +38,12 @@ class Engine:
     def __init__(
         self, gguf: GgufFile, n_ctx: int, *, exact_kv: bool = False, gpu_layers: int = 0, threads: int = 0
     ) -> None:
-        _start()
+        start_llama_cpp()
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = gpu_layers
         self._model = llama_cpp.llama_model_load_from_file(str(gguf.path).encode(), parameters)
         if not self._model:
-            reason = _LOG.errors[-1] if _LOG.errors else "no reason given"
+            reason = LOG.errors[-1] if LOG.errors else "no reason given"
             raise EdgeftError(f"llama.cpp cannot load this file: {reason}", where=str(gguf.path))
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
@@ -271,26 +234,3 @@ def _read_string(reader: Any, model: Any, index: int) -> str:
         buffer = ctypes.create_string_buffer(needed + 1)
         reader(model, index, buffer, len(buffer))
     return buffer.value.decode("utf-8", errors="replace")
-
-
-def quantize_here(source: Path, target: Path, ftype: int, threads: int) -> None:
-    """Runs `llama_model_quantize` in this process, printing one JSON object for each tensor as it is reached.
-
-    Call it in a subprocess: a failed assertion in llama.cpp ends the process, and there is no way to cancel.
-    """
-    _start()
-    _LOG.on_line = lambda line: print(json.dumps({"log": line}), flush=True)  # noqa: T201 (the parent reads this)
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = ftype
-    parameters.nthread = threads
-    status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters)
-    if status != 0:
-        reason = _LOG.errors[-1] if _LOG.errors else f"status {status}"
-        print(json.dumps({"error": reason}), flush=True)  # noqa: T201 (the parent reads this)
-        raise SystemExit(1)
-
-
-def build_description() -> str:
-    """Returns the version of llama-cpp-python and the processor features that its llama.cpp was built for."""
-    features = llama_cpp.llama_print_system_info().decode()
-    return f"llama-cpp-python {llama_cpp.__version__} ({features.strip(' |')})"
