@@ -3,5 +3,6 @@
 from edgeft.llamacpp.engine import Engine
 from edgeft.llamacpp.log import build_description
 from edgeft.llamacpp.quantizer import quantize_here
+from edgeft.llamacpp.vocabulary import Vocabulary
 
-__all__ = ["Engine", "build_description", "quantize_here"]
+__all__ = ["Engine", "Vocabulary", "build_description", "quantize_here"]
