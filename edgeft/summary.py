@@ -113,6 +113,9 @@ def describe_tokens(counts: Mapping[str, Any]) -> str:
         *(dropped or ["0 dropped"]),
     ]
     others = [f"{counts['records_test']:,} test"]
+    examples = [(side, counts[f"examples_{side}"]) for side in ("train", "evaluation")]
+    if any(count != counts[f"records_{side}"] for side, count in examples):
+        others.append(" + ".join(f"{count:,} {side}" for side, count in examples) + " examples")
     others += [f"{counts[key]:,} {what}" for key, what in _NOTED.items() if counts[key]]
     others += [f"{count:,} trained prompts are in {split} too" for split, count in _some(counts["trained_prompts_in"])]
     others += [f"{count:,} {code}" for code, count in counts["findings"].items()]
@@ -123,6 +126,7 @@ def describe_tokens(counts: Mapping[str, Any]) -> str:
 _HELD = {"evaluation_by_group": "for a near-duplicate", "evaluation_by_need": "for want of others"}
 _NOTED = {
     "records_shortened": "shortened",
+    "records_with_turns_apart": "with turns that are examples of their own",
     "texts_in_pieces": "texts in pieces",
     "records_repeated": "given more than once",
 }

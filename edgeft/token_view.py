@@ -48,6 +48,9 @@ def print_previews(
 def _heading(preview: RecordPreview) -> Text:
     heading = Text(str(preview.place), style="bold")
     if not preview.problems:
+        if preview.example > 1:
+            cut = f", cut after messages[{preview.turns[-1]}]"
+            heading.append(f"  example {preview.example} of {preview.examples}{cut}", style="not bold")
         count, trained = preview.n_tokens, preview.n_trained
         heading.append(f"  {trained:,} of {count:,} tokens trained", style="not bold")
         if count > preview.max_tokens:
@@ -59,7 +62,7 @@ def _messages(preview: RecordPreview) -> Iterator[Text]:
     for problem in preview.problems:
         yield Text.assemble(("error ", "bold red"), f"{problem.what}\n    -> {problem.remedy}")
     for note in preview.notes:
-        yield Text.assemble(("warning ", "yellow"), f"{note.field}: {note.message}")
+        yield Text.assemble((f"{note.severity} ", "cyan"), f"{note.field}: {note.message}")
 
 
 @dataclass

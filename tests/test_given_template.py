@@ -140,7 +140,7 @@ def test_what_is_trained(template: str, end: str) -> None:
     view = view_with(byte_level(), template, end)
     assert trained_texts(tokenize_record(record_of(ANSWERED), view), view) == [f"\n yes {end}"]
     calls = tokenize_record(record_of(TOOL_USE, [WEATHER]), view)
-    assert calls.notes == ()
+    assert calls.apart == ()
     call = '<tool_call>{"name": "weather", "arguments": {"place": "Łódź"}}</tool_call>'
     assert trained_texts(calls, view) == [f"{call}{end}", f"It is: 3 degrees.{end}"]
 

@@ -81,7 +81,7 @@ class Outcome:
                 "evaluation": self._trained_among(own_evaluation),
                 "test": self._trained_among(self.tested),
             },
-            "longest_tokens": self._longest(used),
+            "longest_tokens": int(rows["longest"][used].max(initial=0)),
             "sources": [
                 {"name": name, "weight": self._weight(number), **self._counts(rows["source"] == number)}
                 for number, name in enumerate(self.names)
@@ -103,7 +103,8 @@ class Outcome:
                 "weight": _count(of & ~trained & ~evaluation & (rows["examples"] > 0)),
             },
             "records_shortened": _count(used & (rows["removed"] > 0)),
-            "texts_in_pieces": _count(used & (rows["examples"] > 1)),
+            "records_with_turns_apart": _count(used & ~rows["text"] & (rows["examples"] > 1)),
+            "texts_in_pieces": _count(used & rows["text"] & (rows["examples"] > 1)),
             "examples_train": int((self.passes * rows["examples"])[of].sum()),
             "examples_evaluation": int(rows["examples"][of & evaluation].sum()),
             "tokens_in": int(rows["tokens_in"][of].sum()),
@@ -113,13 +114,6 @@ class Outcome:
 
     def _trained_among(self, prompts: npt.NDArray[np.uint64]) -> int:
         return _count(np.isin(self.rows["prompt"][self.passes > 0], prompts))
-
-    def _longest(self, used: npt.NDArray[np.bool_]) -> int:
-        """Returns the tokens of the longest example; a text in pieces is as long as its longest piece at most."""
-        rows = self.rows[used]
-        whole = rows["tokens"][rows["examples"] == 1]
-        pieces = rows[rows["examples"] > 1]
-        return int(max(whole.max(initial=0), -(-pieces["tokens"] // np.maximum(pieces["examples"], 1)).max(initial=0)))
 
 
 def _count(flags: npt.NDArray[np.bool_]) -> int:

@@ -35,7 +35,7 @@ CODES: dict[str, str] = {
     "role-order": "the turns are not in an order that a chat has",
     "empty-answer": "the assistant says nothing",
     "empty-text": "a plain text without any character but space; the row is left out",
-    "turn-not-trained": "an earlier turn that the template shows otherwise later on: it is not trained",
+    "turn-apart": "an earlier turn that the template shows otherwise later on: it is an example of its own",
     "turn-shown-otherwise": "a last turn that the template shows otherwise than the model says it",
     "untrained-answer": "the last answer has weight 0",
     "bad-weight": "the weight of a message is neither 0 nor 1",

@@ -55,8 +55,16 @@ class Finding:
         return Problem(what, str(self.place), self.remedy)
 
 
+class FindingsError(EdgeftError):
+    """Findings that are errors, as one error; it has at least one."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = list(findings)
+        super().__init__([finding.problem() for finding in self.findings])
+
+
 def raise_errors(findings: Iterable[Finding]) -> None:
-    """Raises EdgeftError with every finding that is an error; does nothing when there is none."""
-    problems = [finding.problem() for finding in findings if finding.severity == "error"]
-    if problems:
-        raise EdgeftError(problems)
+    """Raises FindingsError with every finding that is an error; does nothing when there is none."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        raise FindingsError(errors)

@@ -6,90 +6,125 @@ given at run time. It ends with the first token at which generation would stop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from edgeft.artifacts import Message
 from edgeft.dataset.differences import first_difference, tail
-from edgeft.dataset.findings import Finding, Severity
+from edgeft.dataset.findings import Finding, FindingsError, Severity
 from edgeft.dataset.records import Record
 from edgeft.dataset.shown import require_tools_shown
 from edgeft.dataset.tokenizer import TokenizerView
-from edgeft.errors import EdgeftError, Problem
+from edgeft.errors import EdgeftError
 
 _AGREE = (
     "the chat template must show a turn in a conversation as the model is to say it: use the chat_template.jinja of "
-    "another model of this family, or leave out of the record what the template leaves out"
+    "another model of this family, leave out of the record what the template leaves out, or do not train this turn: "
+    '"weight": 0'
 )
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of one conversation, and for each whether it carries loss; `notes` tell what is not trained."""
+    """Token ids of one conversation, and for each whether it carries loss.
+
+    `turns` are the indices of the messages that are trained, ascending; `apart` tells of those that the template shows
+    otherwise here, each of which needs an example of its own.
+    """
 
     ids: list[int]
     trained: list[bool]
-    notes: tuple[Finding, ...] = ()
+    turns: tuple[int, ...] = ()
+    apart: tuple[Finding, ...] = ()
 
 
-def tokenize_record(record: Record, tokenizer: TokenizerView) -> Example:
-    """Returns the ids of a record, with the assistant's turns and their end tokens trained, but those of weight 0.
+def tokenize_turns(record: Record, tokenizer: TokenizerView, turns: Collection[int] | None = None) -> list[Example]:
+    """Returns the examples in which every turn of `turns` is trained once; unset: as in `tokenize_record`.
 
-    Only what the conversation shows as the model says it is trained: an earlier turn that the template shows otherwise
-    later on, without its reasoning for example, is left out, and a note says so. Where a token would reach across the
-    start of a turn, the text is cut there, as the prompt is at run time. Raises EdgeftError with the place where the
-    last turn cannot be trained, and where a turn has no end token or shows nothing.
+    The first is the whole record. An earlier turn that the template shows otherwise later on, without its reasoning for
+    example, is trained in the conversation that ends with it, as it is said; so are turns before it that hold there.
+    These examples follow in the order of their turns. Raises FindingsError as `tokenize_record`.
     """
-    text = _rendered(record, tokenizer, record.messages, prompt=False)
+    wanted = _asked_for(record) if turns is None else turns
+    whole = tokenize_record(record, tokenizer, wanted)
+    cuts: list[Example] = []
+    left = {*wanted} - {*whole.turns}
+    while left:
+        cut = replace(record, messages=record.messages[: max(left) + 1])
+        cuts.append(tokenize_record(cut, tokenizer, left))
+        left -= {*cuts[-1].turns}
+    return [whole, *reversed(cuts)]
+
+
+def tokenize_record(record: Record, tokenizer: TokenizerView, turns: Collection[int] | None = None) -> Example:
+    """Returns the ids of a record, with the assistant's turns and their end tokens trained.
+
+    `turns` are the indices of the messages to train, all but those of weight 0 where it is unset. Only what the
+    conversation shows as the model says it is trained; the others are told in `Example.apart`. Where a token would
+    reach across the start of a turn to train, the text is cut there, as the prompt is at run time. Raises FindingsError
+    with the place where the last turn cannot be trained, and where a turn has no end token or shows nothing.
+    """
+    wanted = _asked_for(record) if turns is None else turns
+    if not wanted:
+        message = "no turn of the assistant: there is nothing to train"
+        raise FindingsError([Finding("error", "nothing-to-train", record.place, message, "add an answer")])
+    text = rendered(record, tokenizer, record.messages, prompt=False)
     try:
-        return _tokenized(record, tokenizer, text)
+        return _tokenized(record, tokenizer, text, wanted)
     except EdgeftError:
-        again = _rendered(record, tokenizer, record.messages, prompt=False)
+        again = rendered(record, tokenizer, record.messages, prompt=False)
         if again == text:
             raise
-        return _tokenized(record, tokenizer, again)  # a template that shows the date: it has just changed
+        return _tokenized(record, tokenizer, again, wanted)  # a template that shows the date: it has just changed
 
 
 def tokenize_last_turn(record: Record, tokenizer: TokenizerView) -> tuple[str, list[int], list[int]]:
     """Returns the last turn's prompt as text and as ids, and the ids of the turn to its end token; raises as above."""
     messages = record.messages
-    text = _rendered(record, tokenizer, messages, prompt=False)
+    text = rendered(record, tokenizer, messages, prompt=False)
     walk = _Walk(record, tokenizer, text)
     first = len(messages) - 1
     try:
         turn = walk.turn(first, first + 1)
     except _OtherwiseError as error:
-        raise EdgeftError([error.finding("error").problem()]) from None
-    prompt = _rendered(record, tokenizer, messages[:first], prompt=True)
+        raise FindingsError([error.finding("error")]) from None
+    prompt = rendered(record, tokenizer, messages[:first], prompt=True)
     return prompt, walk.ids[: turn.start], walk.ids[turn]
 
 
-def _tokenized(record: Record, tokenizer: TokenizerView, text: str) -> Example:
+def _tokenized(record: Record, tokenizer: TokenizerView, text: str, wanted: Collection[int]) -> Example:
     require_tools_shown(record, tokenizer, text)
     walk = _Walk(record, tokenizer, text)
     spans: list[slice] = []
-    notes: list[Finding] = []
-    runs = list(_assistant_runs(record.messages))
-    if not runs:
-        raise EdgeftError("no turn of the assistant: there is nothing to train", record.where, "add an answer")
-    for run in runs:
-        turns = _turns_of(walk, run)
-        weights = [record.messages[index].get("weight", 1) for index in run]
-        if len(weights) != len(turns):
-            weights = [max(weights)] * len(turns)
-        for turn, weight in zip(turns, weights, strict=True):
-            if weight == 0:
+    turns: list[int] = []
+    apart: list[Finding] = []
+    last = len(record.messages) - 1
+    for run in _assistant_runs(record.messages):
+        if not any(index in wanted for index in run):
+            continue
+        for indices, turn in _turns_of(walk, run):
+            asked_for = [index for index in indices if index in wanted]
+            if not asked_for:
                 continue
             if isinstance(turn, slice):
                 spans.append(turn)
-            elif turn.index == runs[-1].stop - 1:
-                raise EdgeftError([turn.finding("error").problem()])
+                turns += asked_for
+            elif turn.index == last:
+                raise FindingsError([turn.finding("error")])
             else:
-                notes.append(turn.finding("warning"))
+                apart.append(turn.finding("info"))
     trained = [False] * len(walk.ids)
     for span in spans:
         trained[span] = [True] * (span.stop - span.start)
-    return Example(walk.ids, trained, tuple(notes))
+    return Example(walk.ids, trained, tuple(turns), tuple(apart))
+
+
+def _asked_for(record: Record) -> frozenset[int]:
+    """Returns the indices of the messages that are to be trained."""
+    messages = enumerate(record.messages)
+    return frozenset(
+        index for index, message in messages if message["role"] == "assistant" and message.get("weight", 1) != 0
+    )
 
 
 def _assistant_runs(messages: Sequence[Message]) -> Iterator[range]:
@@ -103,22 +138,25 @@ def _assistant_runs(messages: Sequence[Message]) -> Iterator[range]:
             start = None
 
 
-def _turns_of(walk: _Walk, run: range) -> list[slice | _OtherwiseError]:
-    """Returns each turn's tokens, or why it has none; a run that the template merges into one turn is one."""
+def _turns_of(walk: _Walk, run: range) -> list[tuple[range, slice | _OtherwiseError]]:
+    """Returns the messages of each turn with its tokens, or why it has none.
+
+    A turn is one message, and all of the run where the template merges them into one.
+    """
     before = walk.state
-    turns: list[slice | _OtherwiseError] = []
+    turns: list[tuple[range, slice | _OtherwiseError]] = []
     for index in run:
         try:
-            turns.append(walk.turn(index, index + 1))
+            turns.append((range(index, index + 1), walk.turn(index, index + 1)))
         except _OtherwiseError as error:
-            turns.append(error)
-    if len(run) > 1 and any(isinstance(turn, _OtherwiseError) for turn in turns):
+            turns.append((range(index, index + 1), error))
+    if len(run) > 1 and any(isinstance(turn, _OtherwiseError) for _, turn in turns):
         apart, walk.state = walk.state, before
         try:
             merged = walk.turn(run.start, run.stop)
             # Turns that are shown apart have ends, and headers between them that the model does not say.
             if not any(token in walk.tokenizer.end_ids for token in walk.ids[merged][:-1]):
-                return [merged]
+                return [(run, merged)]
         except _OtherwiseError:
             pass
         walk.state = apart
@@ -133,13 +171,13 @@ class _OtherwiseError(Exception):
         self.record, self.index, self.message = record, index, message
 
     def finding(self, severity: Severity) -> Finding:
-        """Returns this as an error, or as a warning that the turn is not trained."""
+        """Returns this as an error, or as an info that the turn is trained in an example of its own."""
         field, place = f"messages[{self.index}]", self.record.place
         if severity == "error":
             return Finding("error", "turn-shown-otherwise", place, self.message, _AGREE, field)
-        message = f"this turn is not trained: {self.message}"
-        remedy = "end the record with this turn to train it: the last turn is shown in full"
-        return Finding("warning", "turn-not-trained", place, message, remedy, field)
+        message = f"this turn becomes an example of its own, cut after it: {self.message}"
+        remedy = 'nothing, if that is meant; "weight": 0 keeps the turn from being trained'
+        return Finding("info", "turn-apart", place, message, remedy, field)
 
 
 @dataclass(frozen=True)
@@ -182,7 +220,7 @@ class _Walk:
 
     def _shown(self, index: int, stop: int, prompt: bool) -> str:
         try:
-            return _rendered(self.record, self.tokenizer, self.record.messages[:stop], prompt=prompt)
+            return rendered(self.record, self.tokenizer, self.record.messages[:stop], prompt=prompt)
         except EdgeftError as error:
             raise _OtherwiseError(self.record, index, error.problems[0].what) from error
 
@@ -231,15 +269,14 @@ class _Walk:
             raise self._refusal(index, "turn-not-shown", what, "use a chat template that shows such turns")
         return end
 
-    def _refusal(self, index: int, code: str, message: str, remedy: str) -> EdgeftError:
-        finding = Finding("error", code, self.record.place, message, remedy, f"messages[{index}]")
-        return EdgeftError([finding.problem()])
+    def _refusal(self, index: int, code: str, message: str, remedy: str) -> FindingsError:
+        return FindingsError([Finding("error", code, self.record.place, message, remedy, f"messages[{index}]")])
 
 
-def _rendered(record: Record, tokenizer: TokenizerView, messages: Sequence[Message], *, prompt: bool) -> str:
-    """Renders messages of a record with its tools; a refusal by the template gets the record's place."""
+def rendered(record: Record, tokenizer: TokenizerView, messages: Sequence[Message], *, prompt: bool) -> str:
+    """Renders messages of a record with its tools; raises FindingsError where the template refuses them."""
     try:
         return tokenizer.render(messages, prompt, record.tools)
     except EdgeftError as error:
-        remedy = "change the record to what this template takes, or use another chat template"
-        raise EdgeftError([Problem(error.problems[0].what, record.where, remedy)]) from error
+        message, remedy = error.problems[0].what, "change the record to what this template takes, or use another one"
+        raise FindingsError([Finding("error", "template-refuses", record.place, message, remedy)]) from error

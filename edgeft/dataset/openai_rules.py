@@ -1,4 +1,7 @@
-"""What OpenAI's hosted fine-tuning asks of a file, as its guide to supervised fine-tuning documents it."""
+"""What OpenAI's hosted fine-tuning asks of a file, as its documentation said when this was written.
+
+The guide to best practices says that the platform is being wound down: new accounts are not let in.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,23 @@ from edgeft.dataset.faults import Faults
 from edgeft.dataset.findings import Finding, Place
 
 LEAST_EXAMPLES = 10
-TOKEN_LIMIT = 65_536
-"""The longest training example of gpt-4o-mini and the gpt-4.1 models; gpt-3.5-turbo's is 16,385."""
+"""https://developers.openai.com/api/docs/guides/supervised-fine-tuning, "Right number of examples"."""
 
+TOKEN_LIMIT = 65_536
+"""The longest training example of gpt-4o and gpt-4.1 and their smaller models; what is over is cut off at the end.
+
+https://developers.openai.com/api/docs/guides/fine-tuning-best-practices, "Token limits".
+"""
+
+# https://github.com/openai/openai-openapi, CreateChatCompletionRequest.tools: "A max of 128 functions are supported."
 _MOST_TOOLS = 128
+# https://github.com/openai/openai-python, src/openai/types/shared_params/function_definition.py.
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-# What a chat costs beside its texts, after OpenAI's cookbook on counting tokens: each message, and the reply's start.
+# What a chat costs beside its texts: each message, and the reply's start.
+# https://developers.openai.com/cookbook/examples/how_to_count_tokens_with_tiktoken
 _TOKENS_A_MESSAGE = 3
 _TOKENS_A_REPLY = 3
+# https://help.openai.com/en/articles/4936856: 4 characters of English text a token.
 _BYTES_A_TOKEN = 4
 
 
@@ -40,7 +52,7 @@ def count_tokens(row: dict[str, Any], count: Callable[[str], int]) -> int:
 def check_row(row: dict[str, Any], tokens: int, limit: int, faults: Faults) -> None:
     """Notes what the service would refuse, or would train otherwise than it is written."""
     if tokens > limit:
-        message = f"about {tokens:,} tokens, and the service cuts an example at {limit:,}"
+        message = f"about {tokens:,} tokens, and the service cuts off the end of an example at {limit:,}"
         faults.add("too-many-tokens", "messages", message, "shorten the record", "warning")
     tools = row.get("tools", ())
     if len(tools) > _MOST_TOOLS:

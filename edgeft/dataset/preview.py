@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeft.dataset.findings import Finding, Place
-from edgeft.dataset.mask import Example, tokenize_record
+from edgeft.dataset.mask import Example, tokenize_turns
 from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import TokenizerView
-from edgeft.dataset.tokenizing import is_text, tokenize_text
+from edgeft.dataset.tokenizing import tokenize_text
 from edgeft.errors import EdgeftError, Problem
 
 
@@ -40,11 +40,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class RecordPreview:
-    """One record in tokens; `problems` say why it has none, `notes` what of it is not trained."""
+    """One example of a record in tokens: number `example` of `examples`, in which the messages `turns` are trained.
+
+    The first shows the whole record, with `notes` on the turns that are examples of their own. `problems` say why a
+    record has none.
+    """
 
     place: Place
     cells: tuple[Cell, ...]
     max_tokens: int
+    example: int = 1
+    examples: int = 1
+    turns: tuple[int, ...] = ()
     notes: tuple[Finding, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -63,6 +70,9 @@ class RecordPreview:
         return {
             "file": self.place.file,
             "line": self.place.line,
+            "example": self.example,
+            "examples": self.examples,
+            "turns": list(self.turns),
             "tokens": self.n_tokens,
             "tokens_trained": self.n_trained,
             "max_tokens": self.max_tokens,
@@ -77,9 +87,11 @@ def preview_records(
 ) -> list[RecordPreview]:
     """Returns the chosen records in tokens, in the order of the file (of the request, where lines are named).
 
-    A record that cannot be tokenized is shown with its problems. Raises EdgeftError for a line without a record.
+    A turn that is an example of its own comes after the whole record. A record that cannot be tokenized is shown with
+    its problems. Raises EdgeftError for a line without a record.
     """
-    return [_preview(record, tokenizer, max_tokens) for record in _chosen(records, selection)]
+    chosen = _chosen(records, selection)
+    return [preview for record in chosen for preview in _previews(record, tokenizer, max_tokens)]
 
 
 def _chosen(records: Sequence[Record], selection: Selection) -> list[Record]:
@@ -98,12 +110,16 @@ def _chosen(records: Sequence[Record], selection: Selection) -> list[Record]:
     return [records[place] for place in sorted(places)]
 
 
-def _preview(record: Record, tokenizer: TokenizerView, max_tokens: int) -> RecordPreview:
+def _previews(record: Record, tokenizer: TokenizerView, max_tokens: int) -> Iterator[RecordPreview]:
     try:
-        example = tokenize_text(record, tokenizer) if is_text(record) else tokenize_record(record, tokenizer)
+        examples = [tokenize_text(record, tokenizer)] if record.is_text else tokenize_turns(record, tokenizer)
     except EdgeftError as error:
-        return RecordPreview(record.place, (), max_tokens, problems=tuple(error.problems))
-    return RecordPreview(record.place, tuple(_cells(example, tokenizer, max_tokens)), max_tokens, example.notes)
+        yield RecordPreview(record.place, (), max_tokens, problems=tuple(error.problems))
+        return
+    for number, example in enumerate(examples, start=1):
+        cells = tuple(_cells(example, tokenizer, max_tokens))
+        count, notes = len(examples), example.apart if number == 1 else ()
+        yield RecordPreview(record.place, cells, max_tokens, number, count, example.turns, notes)
 
 
 def _cells(example: Example, tokenizer: TokenizerView, max_tokens: int) -> Iterator[Cell]:

@@ -17,6 +17,7 @@ from edgeft.artifacts import Tokens
 from edgeft.config import DatasetConfig
 from edgeft.dataset.account import FindingLog, Outcome
 from edgeft.dataset.findings import Finding, Place
+from edgeft.dataset.fitting import Limit
 from edgeft.dataset.parallel import available_workers, ordered_map
 from edgeft.dataset.records import Record
 from edgeft.dataset.split import Sides, prompt_key, split
@@ -83,7 +84,7 @@ def build_tokens(
     log = FindingLog()
     with TemporaryDirectory(prefix=".staging", dir=out) as folder:
         staging = _Staging(Path(folder), log)
-        how = RecordTokenizer(open_tokenizer, config.max_tokens, config.over_length)
+        how = RecordTokenizer(open_tokenizer, Limit(config.max_tokens, config.over_length))
         count = available_workers() if workers is None else workers
         rows = staging.tokenize(inputs.tokenized, how, count, progress)
         tested = staging.stream_tests(inputs.test)

@@ -183,7 +183,7 @@ def test_a_prompt_that_is_no_prefix(tokenizer: PreTrainedTokenizerFast) -> None:
     assert problem.remedy
 
 
-def test_a_turn_that_is_shown_otherwise_later_on_is_not_trained(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_turn_that_is_shown_otherwise_later_on_is_not_trained_there(tokenizer: PreTrainedTokenizerFast) -> None:
     """The answer that the model would learn in such a conversation is not the one that it gave there; and the place
     where it ends must not be looked for in the user's next turn."""
     thought: list[Message] = [SINGLE[0], {"role": "assistant", "content": "<think>why on earth not</think>Done."}]
@@ -191,12 +191,12 @@ def test_a_turn_that_is_shown_otherwise_later_on_is_not_trained(tokenizer: PreTr
     assert trained_texts(tokenizer, single) == ["<think>why on earth not</think>Done.<|im_end|>"]
     several = tokenize(tokenizer, chat_templates.THINKING, [*thought, *AGAIN])
     assert trained_texts(tokenizer, several) == ['yes {"a": 1}\n\nb<|im_end|>']
-    (note,) = several.notes
+    (note,) = several.apart
     assert (note.severity, note.code, str(note.place), note.field) == (
-        *("warning", "turn-not-trained", "train.jsonl:7", "messages[1]"),
+        *("info", "turn-apart", "train.jsonl:7", "messages[1]"),
     )
     assert "'<think>why on earth not<'..." in note.message
     assert "'Done.<|im_end|>" in note.message
     plain = tokenize(tokenizer, chat_templates.THINKING, [*SINGLE, *AGAIN])
     assert trained_texts(tokenizer, plain) == ["Done.<|im_end|>", 'yes {"a": 1}\n\nb<|im_end|>']
-    assert plain.notes == ()
+    assert plain.apart == ()

@@ -172,7 +172,7 @@ def test_tools_before_the_last_question_leave_earlier_turns_out(tokenizer: PreTr
     view = view_with(tokenizer, template_zoo.TOOLS_LAST, "</s>")
     example = tokenize_record(record_of([ASK, SAY, ASK, {"role": "assistant", "content": "Again."}], [WEATHER]), view)
     assert trained_texts(example, view) == [" Again.</s>"]
-    (note,) = example.notes
+    (note,) = example.apart
     assert """after '<s>[', it has 'TOOLS][{"type": "functio'... where""" in note.message
     assert "the conversation has 'INST] hi [/INST] " in note.message
 
@@ -192,7 +192,7 @@ def test_turns_in_a_row_without_their_reasoning(tokenizer: PreTrainedTokenizerFa
     thought: Message = {"role": "assistant", "content": "<think>why</think>Done."}
     example = tokenize_record(record_of([ASK, thought, thought]), view)
     assert trained_texts(example, view) == ["<think>why</think>Done.<|im_end|>"]
-    assert [note.field for note in example.notes] == ["messages[1]"]
+    assert [note.field for note in example.apart] == ["messages[1]"]
 
 
 def test_a_template_that_refuses(tokenizer: PreTrainedTokenizerFast) -> None:

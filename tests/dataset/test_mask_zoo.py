@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from template_zoo import SHAPES
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from dataset.zoo import byte_level, record_of, runs, sentencepiece_like, view_with
+from dataset.zoo import byte_level, record_of, runs, sentencepiece_like, trained_texts, view_with
 from edgeft.artifacts import Message
-from edgeft.dataset.mask import tokenize_record
+from edgeft.dataset.mask import tokenize_record, tokenize_turns
 
 _REAL = Path(os.environ.get("EDGEFT_TOKENIZERS", "/nowhere"))
 _EDGES = st.sampled_from(["", " ", "\n", "\n\n", "\t", " \n", "\r\n", "\u00a0", "\u3000", "  "])
@@ -65,20 +65,19 @@ def test_exactly_the_answers_and_their_ends(
 ) -> None:
     shape = SHAPES[name]
     view = view_with(tokenizer, shape.plain, shape.end, *shape.other_ends)
-    example = tokenize_record(record_of(messages), view)
+    example, *cuts = tokenize_turns(record_of(messages), view)
     # A normalizer may change characters: what the ids stand for is compared with what the tokenizer makes of the text.
     told = _text(view.pieces(view.encode(view.render(messages, False, ()))))
     assert _text(view.pieces(example.ids)) == told
     found = runs(example, view)
     answers = [message["content"] for message in messages if message["role"] == "assistant"]
-    if example.notes:
-        assert name == "qwen 3"
-        answers = answers[-1:]
-    assert len(example.notes) == (len(messages) // 2 - 1 if name == "qwen 3" else 0)
+    # This template adds an empty thought to the last answer alone: the earlier ones are examples of their own.
+    assert len(example.apart) == len(cuts) == (len(answers) - 1 if name == "qwen 3" else 0)
     normalized = [_normalized(tokenizer, shape.shown(answer) + shape.end) for answer in answers]
-    assert [text for flag, text in found if flag] == normalized
+    assert [text for flag, text in found if flag] == normalized[len(cuts) :]
+    assert [trained_texts(cut, view) for cut in cuts] == [[text] for text in normalized[: len(cuts)]]
     first = next(i for i, message in enumerate(messages) if message["role"] == "assistant")
-    if not example.notes:  # the model is given these very tokens
+    if not example.apart:  # the model is given these very tokens
         prompt = view.encode(view.render(messages[:first], True, ()))
         assert example.ids[: len(prompt)] == prompt
         assert example.trained[: len(prompt) + 1] == [False] * len(prompt) + [True]
@@ -98,7 +97,7 @@ def test_the_mask_is_the_one_that_transformers_makes_of_marks(
     theirs: Any = tokenizer.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, add_special_tokens=False
     )
-    if example.ids == theirs["input_ids"] and not example.notes:
+    if example.ids == theirs["input_ids"] and not example.apart:
         assert example.trained == [bool(flag) for flag in theirs["assistant_masks"]]
 
 

@@ -27,9 +27,8 @@ def view() -> TokenizerView:
 
 
 def only(messages: list[Message], view: TokenizerView, most: int = 1000) -> RecordPreview:
-    """Returns the preview of one record."""
-    (preview,) = preview_records([record_of(messages)], view, most, Selection())
-    return preview
+    """Returns the preview of one record as a whole."""
+    return preview_records([record_of(messages)], view, most, Selection())[0]
 
 
 def numbered(count: int) -> list[Record]:
@@ -89,15 +88,22 @@ def test_a_record_that_cannot_be_trained_has_its_problems(view: TokenizerView) -
     assert [problem.where for problem in preview.problems] == ["train.jsonl:7"]
 
 
-def test_turns_that_are_not_trained_are_noted(view: TokenizerView) -> None:
-    preview = only([*ROCKET, *ROCKET], view)
-    assert [note.code for note in preview.notes] == ["turn-not-trained"]
+def test_turns_that_are_examples_of_their_own_are_noted_and_shown(view: TokenizerView) -> None:
+    record = record_of([*ROCKET, *ROCKET])
+    whole, cut = preview_records([record], view, 1000, Selection(count=1))
+    assert [(note.code, note.field) for note in whole.notes] == [("turn-apart", "messages[1]")]
+    assert [(p.example, p.examples, p.turns) for p in (whole, cut)] == [(1, 2, (3,)), (2, 2, (1,))]
+    assert cut.cells == only(ROCKET, view).cells
+    assert cut.notes == ()
 
 
 def test_json(view: TokenizerView) -> None:
     preview = only([*ROCKET, *ROCKET], view, most=20)
     content = json.loads(json.dumps(preview.to_json()))
-    assert list(content) == ["file", "line", "tokens", "tokens_trained", "max_tokens", "notes", "problems", "cells"]
+    assert list(content) == [
+        *("file", "line", "example", "examples", "turns", "tokens", "tokens_trained", "max_tokens"),
+        *("notes", "problems", "cells"),
+    ]
     assert (content["file"], content["line"], content["max_tokens"]) == ("train.jsonl", 7, 20)
     assert content["cells"][0] == {"ids": [1], "text": "<|im_start|>", "trained": False, "special": True, "cut": False}
     assert sum(len(cell["ids"]) for cell in content["cells"]) == content["tokens"] == preview.n_tokens

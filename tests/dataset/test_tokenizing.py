@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from tiny_model import CHATML, make_tokenizer
 
 from edgeft.artifacts import Message
-from edgeft.dataset.findings import Finding, Place
-from edgeft.dataset.mask import Example, tokenize_record
+from edgeft.dataset.findings import Finding, FindingsError, Place
+from edgeft.dataset.fitting import Limit, shorten
+from edgeft.dataset.mask import Example, tokenize_record, tokenize_turns
 from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import PlainTokenizer, TokenizerView
-from edgeft.dataset.tokenizing import RecordTokenizer, Work, shorten, tokenize_all
+from edgeft.dataset.tokenizing import RecordTokenizer, Work, tokenize_all
 from edgeft.errors import EdgeftError
 
 SYSTEM: Message = {"role": "system", "content": "Be brief."}
@@ -51,6 +52,14 @@ def alone(record: Record) -> Example:
     return tokenize_record(record, VIEW)
 
 
+def single(record: Record, view: TokenizerView) -> Example:
+    """Returns the only example of a record."""
+    (examples,) = tokenize_all([record], view)
+    assert isinstance(examples, list)
+    (example,) = examples
+    return example
+
+
 turns_strategy = st.lists(st.text(st.characters(codec="utf-8"), max_size=12), min_size=1, max_size=4)
 
 
@@ -58,7 +67,7 @@ turns_strategy = st.lists(st.text(st.characters(codec="utf-8"), max_size=12), mi
 @given(st.lists(st.tuples(turns_strategy, st.booleans()), max_size=6))
 def test_a_list_of_records_gives_what_each_gives_alone(made: list[tuple[list[str], bool]]) -> None:
     records = [conversation(*(turn for turn in turns for _ in range(2)), system=system) for turns, system in made]
-    assert tokenize_all(records, VIEW) == [alone(record) for record in records]
+    assert tokenize_all(records, VIEW) == [[alone(record)] for record in records]
 
 
 def test_a_single_turn_is_rendered_twice_and_encoded_in_one_call() -> None:
@@ -78,7 +87,7 @@ def test_a_single_turn_is_rendered_twice_and_encoded_in_one_call() -> None:
 
     view = replace(VIEW, render=render, encode=encode, encode_all=encode_all)
     records = [conversation(f"question {number}", "answer") for number in range(5)]
-    assert tokenize_all(records, view) == [alone(record) for record in records]
+    assert tokenize_all(records, view) == [[alone(record)] for record in records]
     assert rendered == [False, True] * 5
     assert encoded == [10]
 
@@ -91,7 +100,7 @@ def test_a_conversation_renders_nothing_twice() -> None:
         return rendered[-1]
 
     record = conversation(*"abcdefgh", system=True)
-    assert tokenize_all([record], replace(VIEW, render=render)) == [alone(record)]
+    assert tokenize_all([record], replace(VIEW, render=render)) == [[alone(record)]]
     assert len(rendered) == len(set(rendered)) == 8
 
 
@@ -109,11 +118,12 @@ def test_texts_that_are_cut_and_turns_that_are_not_trained_are_the_same_in_a_lis
     thinking = replace(PLAIN, template=chat_templates.THINKING).open()
     thought = conversation("a", "<think>x</think>b", "c", "<think>y</think>d")
     for record, given_view in ((cut, view), (thought, thinking)):
-        expected = tokenize_record(record, given_view)
+        expected = tokenize_turns(record, given_view)
         assert tokenize_all([record, record], given_view) == [expected, expected]
-    notes = tokenize_record(thought, thinking).notes
-    done = RecordTokenizer(lambda: thinking, 500, "error").open()(Work(0, [thought]))
-    assert [finding.code for finding in done.findings] == [note.code for note in notes] == ["turn-not-trained"]
+    done = RecordTokenizer(lambda: thinking, Limit(500, "error")).open()(Work(0, [thought]))
+    assert [(finding.severity, finding.code, finding.field) for finding in done.findings] == [
+        ("info", "turn-apart", "messages[1]")
+    ]
 
 
 def test_a_shortened_record_that_is_cut_fits_too() -> None:
@@ -123,7 +133,7 @@ def test_a_shortened_record_that_is_cut_fits_too() -> None:
     for most in range(
         len(view.encode(view.render(tail.messages, False, ()))) - 1, len(tokenize_record(tail, view).ids)
     ):
-        done = RecordTokenizer(lambda: view, most, "truncate").open()(Work(0, [record]))
+        done = RecordTokenizer(lambda: view, Limit(most, "truncate")).open()(Work(0, [record]))
         assert (done.findings, done.rows[0]["removed"]) == ([], 4)
         assert done.rows[0]["tokens"] <= most
 
@@ -134,13 +144,12 @@ def test_midnight_between_two_renderings() -> None:
     def render(messages: Sequence[Message], prompt: bool, tools: Sequence[dict[str, Any]]) -> str:
         return next(days) + VIEW.render(messages, prompt, tools)
 
-    (example,) = tokenize_all([conversation("a", "b")], replace(VIEW, render=render))
-    assert isinstance(example, Example)
+    example = single(conversation("a", "b"), replace(VIEW, render=render))
     assert b"".join(VIEW.pieces(example.ids)).startswith(b"Tuesday")
 
 
 def test_a_text_is_its_tokens_and_one_end_token_all_trained() -> None:
-    (example,) = tokenize_all([text("<b>Once</b> upon\n")], VIEW)
+    example = single(text("<b>Once</b> upon\n"), VIEW)
     ids = [*VIEW.encode("<b>Once</b> upon\n"), PLAIN.text_end]
     assert example == Example(ids, [True] * len(ids))
 
@@ -153,15 +162,16 @@ def test_what_the_template_refuses_is_a_finding_at_its_place() -> None:
 
     view = replace(VIEW, render=render, encode_all=None)
     good, bad = conversation("yes", "a"), conversation("no", "a", line=7)
-    example, findings = tokenize_all([good, bad], view)
-    assert example == alone(good)
-    assert isinstance(findings, list)
-    assert [(finding.severity, finding.place) for finding in findings] == [("error", Place("made", 7))]
+    examples, error = tokenize_all([good, bad], view)
+    assert examples == [alone(good)]
+    assert isinstance(error, FindingsError)
+    found = [(finding.severity, finding.code, finding.place) for finding in error.findings]
+    assert found == [("error", "template-refuses", Place("made", 7))]
 
 
 def run(record: Record, max_tokens: int, over_length: Any) -> Any:
     """Returns what a worker makes of one record."""
-    return RecordTokenizer(PLAIN.open, max_tokens, over_length).open()(Work(3, [record]))
+    return RecordTokenizer(PLAIN.open, Limit(max_tokens, over_length)).open()(Work(3, [record]))
 
 
 LONG = conversation("first " * 9, "one", "second " * 9, "two", "third " * 9, "three", system=True)
@@ -221,8 +231,7 @@ def test_an_exchange_with_tools_goes_as_a_whole() -> None:
 
 def test_a_long_text_is_cut_into_pieces_without_loss() -> None:
     record = text("word " * 50, line=4)
-    (whole,) = tokenize_all([record], VIEW)
-    assert isinstance(whole, Example)
+    whole = single(record, VIEW)
     done = run(record, 16, "truncate")
     assert done.block.ids.tolist() == whole.ids
     assert done.block.trained.all()
@@ -243,6 +252,6 @@ def test_dropping_and_refusing(record: Record) -> None:
 def test_findings_come_out_in_the_order_of_the_file() -> None:
     noticed = Finding("warning", "odd", Place("made", 2), "odd", "look")
     work = Work(0, [conversation("q " * 30, "a", line=1), conversation("q " * 30, "a", line=3)], [noticed])
-    done = RecordTokenizer(PLAIN.open, 16, "error").open()(work)
+    done = RecordTokenizer(PLAIN.open, Limit(16, "error")).open()(work)
     assert [finding.place.line for finding in done.findings] == [1, 2, 3]
     assert np.array_equal(done.rows["source"], [0, 0])

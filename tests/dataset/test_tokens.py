@@ -152,7 +152,7 @@ def test_every_record_that_is_too_long_is_named(tmp_path: Path, tokenizer: Token
 def test_the_limit_itself_is_allowed(tmp_path: Path, tokenizer: TokenizerView) -> None:
     longest = token_counts(make(tmp_path / "all", tokenizer, records(range(9))))["longest_tokens"]
     make(tmp_path / "same", tokenizer, records(range(9)), max_tokens=longest)
-    with pytest.raises(EdgeftError, match=f"{longest} tokens, and the most is {longest - 1}"):
+    with pytest.raises(EdgeftError, match=f"{longest:,} tokens, and the most is {longest - 1:,}"):
         make(tmp_path / "less", tokenizer, records(range(9)), max_tokens=longest - 1)
 
 
