@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from edgeft.dataset.check.report import CheckReport
-from edgeft.dataset.check.settings import CODES
+from edgeft.dataset.codes import CODES
 from edgeft.dataset.findings import Finding, Severity
 
 _PLACES_SHOWN = 3
@@ -40,7 +40,9 @@ def _by_code(findings: Sequence[Finding]) -> list[Finding]:
 
 def _block(findings: Sequence[Finding], count: int, most: int) -> RenderableType:
     severity, code = findings[0].severity, findings[0].code
-    title = Text.assemble((severity, _STYLES[severity]), " ", (code, "bold"), f"  {count:,}  ", (_meaning(code), "dim"))
+    title = Text.assemble(
+        (severity, _STYLES[severity]), " ", (code, "bold"), f"  {count:,}  ", (CODES[code].meaning, "dim")
+    )
     lines: list[RenderableType] = [title]
     one_remedy = len({finding.remedy for finding in findings}) == 1
     for finding in findings[:most]:
@@ -54,10 +56,6 @@ def _block(findings: Sequence[Finding], count: int, most: int) -> RenderableType
     if one_remedy:
         lines.append(_remedy(findings[0], 2))
     return Group(*lines, Text())
-
-
-def _meaning(code: str) -> str:
-    return CODES.get(code, "")
 
 
 def _remedy(finding: Finding, left: int) -> RenderableType:

@@ -1,4 +1,5 @@
-"""Writes docs/configuration.md from the configuration's own models. A test holds the two together."""
+"""Writes the pages of docs/ that are made from the code: configuration.md from the configuration's own models, and
+findings.md from the table of codes. A test holds them together."""
 
 from __future__ import annotations
 
@@ -10,13 +11,36 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from edgeft.config import Config, Section
+from edgeft.dataset.codes import GROUPS
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 _HEAD = """# Configuration
 
 One TOML file describes a run. Paths in it are relative to the file. An unknown key, a wrong type or an impossible
 value is an error that names the key. `--set train.lora.rank=8` on the command line overrides a key.
 """
+
+
+_FINDINGS_HEAD = """# Findings
+
+What can be said about records, by its code. `edgeft data check` finds most of them at once, and exits 1 when there is
+an error; the tokens stage refuses records with errors, too. With `--json` each is an object of `severity`, `code`,
+`file`, `line`, `field`, `message` and `remedy`. An *error* stops training, a *warning* does not, an *info* is worth
+knowing.
+"""
+
+
+def findings_page() -> str:
+    """Returns the page of all codes."""
+    parts = [_FINDINGS_HEAD]
+    for heading, codes in GROUPS.items():
+        rows = [
+            f"| `{code}` | {said.severity.replace(', ', ' or ')} | {said.meaning} | {said.remedy} |"
+            for code, said in codes.items()
+        ]
+        table = "\n".join(["| code | severity | what it means | what to do |", "| --- | --- | --- | --- |", *rows])
+        parts += [f"## {heading}\n", f"{table}\n"]
+    return "\n".join(parts)
 
 
 def configuration_page() -> str:
@@ -72,6 +96,10 @@ def _default(field: FieldInfo) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
+PAGES = {"configuration.md": configuration_page, "findings.md": findings_page}
+"""The name of each page and what makes it."""
+
 if __name__ == "__main__":
-    TARGET.write_text(configuration_page(), encoding="utf-8")
-    print(f"{TARGET.name} written")
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+        print(f"{name} written")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from make_docs import TARGET, configuration_page
+import pytest
+from make_docs import DOCS, PAGES
 
 from edgeft.cli import main
 from edgeft.graph import STAGES
@@ -24,8 +25,9 @@ def commands(group: click.Group, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def test_the_configuration_page_is_generated_from_the_configuration() -> None:
-    assert TARGET.read_text(encoding="utf-8") == configuration_page(), "run python scripts/make_docs.py"
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_that_is_made_from_the_code_is_up_to_date(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run python scripts/make_docs.py"
 
 
 def test_the_readme_tree_is_the_package() -> None:

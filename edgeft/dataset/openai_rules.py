@@ -22,7 +22,8 @@ TOKEN_LIMIT = 65_536
 https://developers.openai.com/api/docs/guides/fine-tuning-best-practices, "Token limits".
 """
 
-# https://github.com/openai/openai-openapi, CreateChatCompletionRequest.tools: "A max of 128 functions are supported."
+# What a chat request takes: https://github.com/openai/openai-openapi, CreateChatCompletionRequest.tools. For a row of
+# a training file, FineTuneChatRequestInput there, no limit is stated.
 _MOST_TOOLS = 128
 # https://github.com/openai/openai-python, src/openai/types/shared_params/function_definition.py.
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -30,7 +31,7 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 # https://developers.openai.com/cookbook/examples/how_to_count_tokens_with_tiktoken
 _TOKENS_A_MESSAGE = 3
 _TOKENS_A_REPLY = 3
-# https://help.openai.com/en/articles/4936856: 4 characters of English text a token.
+# https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them: 4 characters of English a token.
 _BYTES_A_TOKEN = 4
 
 
@@ -56,8 +57,8 @@ def check_row(row: dict[str, Any], tokens: int, limit: int, faults: Faults) -> N
         faults.add("too-many-tokens", "messages", message, "shorten the record", "warning")
     tools = row.get("tools", ())
     if len(tools) > _MOST_TOOLS:
-        message = f"{len(tools)} tools, and the service takes {_MOST_TOOLS}"
-        faults.add("too-many-tools", "tools", message, "declare those that matter to the record")
+        message = f"{len(tools)} tools, and a request to the service may have {_MOST_TOOLS}"
+        faults.add("too-many-tools", "tools", message, "declare those that matter to the record", "warning")
     named = [(f"tools[{index}].function.name", tool["function"]["name"]) for index, tool in enumerate(tools)]
     for field, name in (*named, *_called(row)):
         if not _TOOL_NAME.fullmatch(name):

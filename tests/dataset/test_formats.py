@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import edgeft.dataset
-from edgeft.dataset.codes import CODES, explain
 from edgeft.dataset.findings import Finding, Place
 from edgeft.dataset.formats import convert
 from edgeft.dataset.record import Record
@@ -287,24 +283,3 @@ def test_a_blank_text_is_left_out_with_a_warning() -> None:
     converted = convert(Row(PLACE, {"text": " \n"}))
     assert [(finding.severity, finding.code) for finding in converted.findings] == [("warning", "empty-text")]
     assert converted.record is None
-
-
-def codes_in_use() -> Iterator[str]:
-    """Yields the codes that the modules which read and export records give to their findings."""
-    calls = {"Finding": 1, "JsonError": 0, "add": 0, "_refuse": 0}
-    shared = ("check", "amounts", "tokens", "tokenizing", "split", "account")
-    for path in sorted(Path(str(edgeft.dataset.__file__)).parent.glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call) or path.stem in shared:
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name in calls and len(node.args) > calls[name]:
-                code = node.args[calls[name]]
-                if isinstance(code, ast.Constant) and isinstance(code.value, str) and name != "_refuse":
-                    yield code.value
-
-
-def test_every_code_is_documented_and_in_use() -> None:
-    # Two are chosen among at run time.
-    assert set(codes_in_use()) | {"missing-key", "wrong-type"} == CODES.keys()
-    assert explain("empty-answer") == "the assistant says nothing"
