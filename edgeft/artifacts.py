@@ -12,6 +12,9 @@ from edgeft.errors import EdgeftError
 Message = dict[str, Any]
 """One turn of a conversation: `role`, `content`, and for tools `tool_calls`, `tool_call_id`, `name`."""
 
+BASE_RECORD = "base.json"
+"""In an adapter's folder: the fingerprint of the base's weights that it was trained on."""
+
 _PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -55,6 +58,9 @@ class Adapter:
     @classmethod
     def open(cls, path: Path) -> Adapter:
         """Raises EdgeftError unless `path` is a folder with a peft configuration and safetensors weights."""
+        if (path / "adapter_model.bin").is_file() and not (path / "adapter_model.safetensors").is_file():
+            what = "the adapter's weights are a pickle, which can run code"
+            raise EdgeftError(what, str(path / "adapter_model.bin"), "save it as safetensors")
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             if not (path / name).is_file():
                 raise EdgeftError(f"this folder has no {name}", where=str(path), remedy="give a peft adapter folder")

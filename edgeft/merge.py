@@ -20,6 +20,11 @@ SHARD_BYTES = 5_000_000_000
 """Largest shard, as transformers writes them; a tensor is never split."""
 
 _SAFETENSORS_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+# What an adapter with an enlarged vocabulary may bring.
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
+    "chat_template.jinja",
+)
 _KEPT_SUFFIXES = {".json", ".jinja", ".model", ".txt"}
 
 
@@ -28,8 +33,10 @@ def merge(base: Checkpoint, adapter: Adapter, out: Path, progress: Progress = si
 
     Each tensor is merged in float32 and rounded once to the base's dtype. Configuration, generation configuration,
     tokenizer files (tokenizer.model too) and chat template are the base's own bytes; a base without a chat template is
-    given one, and the end token of that. Peak memory is a few times the largest tensor. Raises EdgeftError, before
-    anything is written, when the adapter does not fit the base.
+    given one, and the end token of that. config.json says it where the adapter unties embedding and output matrix or
+    enlarges the vocabulary; then the adapter's tokenizer takes the place of the base's.
+    Peak memory is a few times the largest tensor. Raises EdgeftError, before anything is written, when the adapter does
+    not fit the base.
     """
     weights = MergedWeights(CheckpointWeights(base), adapter)
     size_bytes = sum(spec.size_bytes for spec in weights.specs.values())
@@ -39,6 +46,12 @@ def merge(base: Checkpoint, adapter: Adapter, out: Path, progress: Progress = si
         is_index = path.name.endswith(".safetensors.index.json")
         if path.parent == base.path and path.suffix in _KEPT_SUFFIXES and not is_index:
             shutil.copyfile(path, out / path.name)
+    if weights.config_changes:
+        write_json(out / "config.json", base.config() | weights.config_changes)
+    if weights.tokenizer is not None:
+        for name in _TOKENIZER_FILES:
+            if (weights.tokenizer / name).is_file():
+                shutil.copyfile(weights.tokenizer / name, out / name)
     if given := given_template(base.path):
         _give_template(given, out)
     write_weights(weights, out, progress)

@@ -1,4 +1,4 @@
-"""Merged weights equal peft's own merge in float32."""
+"""A merged folder: rounding, shards, the files beside the weights, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,27 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from adapters import edit_config
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_model import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from edgeft.artifacts import Adapter, Checkpoint
+from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint
 from edgeft.errors import EdgeftError
+from edgeft.files import write_json
 from edgeft.merge import merge, write_weights
 from edgeft.weights import CheckpointWeights, MergedWeights
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "rank 1": {"r": 1, "lora_alpha": 3},
-    "rslora": {"use_rslora": True},
-    "patterns": {
-        "rank_pattern": {"q_proj": 4, "layers.1.mlp.down_proj": 2},
-        "alpha_pattern": {"q_proj": 5, "^model.layers.0.mlp.up_proj": 7},
-    },
-    "attention only": {"target_modules": ["q_proj", "v_proj"]},
-}
 
 
 def make_adapter(base: Checkpoint, folder: Path, **overrides: Any) -> Adapter:
@@ -54,19 +46,6 @@ def theirs(base: Checkpoint, adapter: Adapter) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return make_model(tmp_path_factory.mktemp("merge") / "base", dtype=torch.float32)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_merge_equals_peft(base: Checkpoint, tmp_path: Path, variant: str) -> None:
-    adapter = make_adapter(base, tmp_path / "adapter", **VARIANTS[variant])
-    merged = merge(base, adapter, tmp_path / "merged")
-    ours, expected = load_file(merged.path / "model.safetensors"), theirs(base, adapter)
-    assert ours.keys() == expected.keys()
-    for name in expected:
-        # Both compute base + scale * (B @ A) in float32; only the order of two roundings may differ.
-        torch.testing.assert_close(ours[name], expected[name], rtol=1e-6, atol=1e-7, msg=name)
-    changed = {name for name in ours if not torch.equal(ours[name], load_file(base.path / "model.safetensors")[name])}
-    assert changed == MergedWeights(CheckpointWeights(base), adapter).adapted
 
 
 def test_bfloat16_is_rounded_once(tmp_path: Path) -> None:
@@ -123,14 +102,41 @@ def test_every_misfit_is_named_and_nothing_is_written(base: Checkpoint, tmp_path
     assert not (tmp_path / "merged").exists()
 
 
-@pytest.mark.parametrize("key", ["use_dora", "modules_to_save", "peft_type"])
-def test_methods_that_cannot_be_merged_are_refused(base: Checkpoint, tmp_path: Path, key: str) -> None:
+_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "another type": ({"peft_type": "LOHA"}, "LOHA"),
+    "the wrong type": ({"peft_type": "IA3"}, "without a tensor"),
+    "dora without magnitudes": ({"use_dora": True}, "use_dora"),
+    "a module that was not saved": ({"modules_to_save": ["lm_head"]}, "lm_head"),
+    "a start that changed the base": ({"init_lora_weights": "pissa_niter_4"}, "pissa"),
+    "a part of the tokens": ({"alora_invocation_tokens": [1]}, "alora"),
+    "another rank": ({"r": 4}, "ranks 8 and 8"),
+}
+
+
+@pytest.mark.parametrize("name", _CHANGES)
+def test_what_cannot_be_merged_is_refused(base: Checkpoint, tmp_path: Path, name: str) -> None:
     adapter = make_adapter(base, tmp_path / "adapter")
-    config = adapter.config()
-    config[key] = {"use_dora": True, "modules_to_save": ["lm_head"], "peft_type": "IA3"}[key]
-    (adapter.path / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(EdgeftError, match="IA3" if key == "peft_type" else key):
+    changes, message = _CHANGES[name]
+    edit_config(adapter, changes)
+    with pytest.raises(EdgeftError, match=message):
         MergedWeights(CheckpointWeights(base), adapter)
+
+
+def test_a_pickle_is_refused(base: Checkpoint, tmp_path: Path) -> None:
+    adapter = make_adapter(base, tmp_path / "adapter")
+    (adapter.path / "adapter_model.safetensors").rename(adapter.path / "adapter_model.bin")
+    with pytest.raises(EdgeftError, match="pickle"):
+        Adapter.open(adapter.path)
+
+
+def test_an_adapter_of_another_base_is_refused(base: Checkpoint, tmp_path: Path) -> None:
+    adapter = make_adapter(base, tmp_path / "adapter")
+    sharded = make_model(tmp_path / "same", dtype=torch.float32, max_shard_size="1MB")
+    other = make_model(tmp_path / "other", dtype=torch.float32, seed=1)
+    write_json(adapter.path / BASE_RECORD, {"fingerprint": CheckpointWeights(base).fingerprint()})
+    MergedWeights(CheckpointWeights(sharded), adapter)
+    with pytest.raises(EdgeftError, match="another base"):
+        MergedWeights(CheckpointWeights(other), adapter)
 
 
 def test_a_truncated_and_a_missing_shard_are_refused(tmp_path: Path) -> None:

@@ -44,9 +44,8 @@ def convert(model: str, out: Path, adapter: Path | None, dtype: Literal["f32", "
 
     output = Output()
     source = resolve_checkpoint(model)
-    weights: Weights = CheckpointWeights(source)
-    if adapter is not None:
-        weights = MergedWeights(weights, Adapter.open(adapter))
+    base = CheckpointWeights(source)
+    weights: Weights = base if adapter is None else MergedWeights(base, Adapter.open(adapter))
     with output.progress("convert") as progress:
         gguf = write_gguf(weights, source, ConvertConfig(dtype=dtype), out, progress)
     output.line(f"{shown(out.absolute())}: {human_size(gguf.size_bytes)}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from gguf import MODEL_ARCH_NAMES, GGUFWriter
@@ -34,7 +36,12 @@ def convert(
     (all at once, before any is read), and for weights that are not finite or overflow `config.dtype`; then nothing is
     left at `out`.
     """
-    prepared = _prepare(weights.specs, source, config, tuned=isinstance(weights, MergedWeights))
+    merged = weights if isinstance(weights, MergedWeights) else None
+    if merged is not None and merged.tokenizer is not None:
+        what = "the adapter enlarges the vocabulary, and the tokenizer of it is not the base's"
+        raise EdgeftError(what, str(merged.tokenizer), "merge into a checkpoint first, then convert that")
+    changes = {} if merged is None else merged.config_changes
+    prepared = _prepare(weights.specs, source, config, tuned=merged is not None, config_changes=changes)
     writer = prepared.writer
     size_bytes = sum(info.nbytes for infos in writer.tensors for info in infos.values())
     require_free_disk(out.parent, size_bytes, "the GGUF file")
@@ -67,8 +74,15 @@ class _Prepared:
     types: Mapping[str, StoredType]
 
 
-def _prepare(specs: Mapping[str, TensorSpec], source: Checkpoint, config: ConvertConfig, *, tuned: bool) -> _Prepared:
-    config_json = source.config()
+def _prepare(
+    specs: Mapping[str, TensorSpec],
+    source: Checkpoint,
+    config: ConvertConfig,
+    *,
+    tuned: bool,
+    config_changes: Mapping[str, Any] = MappingProxyType({}),
+) -> _Prepared:
+    config_json = {**source.config(), **config_changes}
     plan = plan_of(config_json, str(source.path / "config.json"))
     names = plan.gguf_names(specs, str(source.path))
     types = {

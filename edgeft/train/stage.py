@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from edgeft import hf
-from edgeft.artifacts import Adapter, Checkpoint, Tokens
+from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint, Tokens
 from edgeft.config import TrainConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError
@@ -24,6 +24,7 @@ from edgeft.train.fast import accelerate_model, can_attend
 from edgeft.train.packing import TokenBudgetSampler
 from edgeft.train.trainers import PackedTrainer, PaddedTrainer
 from edgeft.train.watching import Watcher
+from edgeft.weights import CheckpointWeights
 
 
 def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, progress: Progress = silent) -> Adapter:
@@ -53,6 +54,7 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     cast(Any, trainer.model).save_pretrained(str(out), save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; the manifest says more
+    write_json(out / BASE_RECORD, {"fingerprint": CheckpointWeights(base).fingerprint()})
     write_json(out / "training.json", _figures(trainer, device, _efficiency(training.lengths, config)))
     shutil.rmtree(checkpoints)
     return Adapter.open(out)

@@ -8,12 +8,15 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
+from adapters import make_adapter
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from convert.models import byte_level_tokenizer, llama, to_gguf
 from edgeft.artifacts import Adapter, Checkpoint
 from edgeft.config import ConvertConfig
 from edgeft.convert import convert
+from edgeft.merge import merge
 from edgeft.weights import CheckpointWeights, MergedWeights, TensorSpec
 
 _ADAPTED = "model.layers.0.self_attn.q_proj"
@@ -86,3 +89,18 @@ def test_each_tensor_is_read_once_and_written_before_the_next(checkpoint: Checkp
     for grown, size_bytes in zip(growth, stored, strict=False):
         assert abs(grown - size_bytes) <= 160_000
     assert weights.sizes_bytes[-1] > sum(stored[:-1]) - 160_000
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_that_unties_gives_the_file_of_the_merged_checkpoint(tmp_path: Path, target: str) -> None:
+    byte_level_tokenizer(tmp_path / "model", "gpt-2")
+    llama(tmp_path / "model", torch.bfloat16, tie_word_embeddings=True)
+    base = Checkpoint.open(tmp_path / "model")
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=[target, "q_proj"])
+    adapter = make_adapter(base, config, tmp_path / "adapter")
+    weights = MergedWeights(CheckpointWeights(base), adapter)
+    streamed = convert(weights, base, ConvertConfig(name="m"), tmp_path / "streamed.gguf")
+    merged = merge(base, adapter, tmp_path / "merged")
+    staged = convert(CheckpointWeights(merged), merged, ConvertConfig(name="m"), tmp_path / "staged.gguf")
+    assert "output.weight" in {tensor.name for tensor in gguf.GGUFReader(staged.path).tensors}
+    assert streamed.path.read_bytes() == staged.path.read_bytes()

@@ -1,0 +1,10 @@
+"""Weights as a stream of named tensors: a checkpoint, or a checkpoint with an adapter folded in on the way.
+
+Both give names, shapes and dtypes without reading a weight, and then one tensor at a time, so that nothing that
+consumes them (merge, convert) ever holds a whole model.
+"""
+
+from edgeft.weights.checkpoint import CheckpointWeights, TensorSpec, Weights
+from edgeft.weights.merged import MergedWeights
+
+__all__ = ["CheckpointWeights", "MergedWeights", "TensorSpec", "Weights"]

@@ -1,0 +1,139 @@
+"""A base with an adapter folded in on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeft.artifacts import BASE_RECORD, Adapter
+from edgeft.errors import EdgeftError, Problem
+from edgeft.files import read_object
+from edgeft.weights.adapter import AdapterTensors
+from edgeft.weights.changes import ChangeReader, is_vocabulary
+from edgeft.weights.checkpoint import BaseWeights, TensorSpec
+from edgeft.weights.updates import Rows, same_update
+
+_HEADS = ("lm_head.weight", "embed_out.weight")
+# Blocks of rows that stay in a core's cache while they are widened, updated and rounded.
+_BLOCK_ELEMENTS = 1 << 18
+
+
+class MergedWeights:
+    """A base with a peft adapter folded in: computed in float32, rounded once to the base's dtype.
+
+    LoRA with everything that peft's layers of it can hold (rank and alpha patterns, rsLoRA, DoRA, embeddings, biases,
+    experts by `target_parameters`, trained tokens, whole modules saved), IA3, and trained tokens alone. Where it gives
+    embedding and output matrix different values and the base ties them, the output matrix becomes a tensor of its own.
+
+    Raises EdgeftError, every problem at once, for an adapter that names a tensor the base lacks, has another shape,
+    was trained on another base, or uses a method that cannot be merged.
+    """
+
+    def __init__(self, base: BaseWeights, adapter: Adapter) -> None:
+        self._base = base
+        self._tensors = AdapterTensors(adapter)
+        tie = find_tie(base)
+        self._sources = {} if tie is None else {tie.head: tie.embedding}
+        specs = dict(base.specs)
+        if tie is not None:  # first, as it is in a checkpoint's order of names
+            specs = {tie.head: specs[tie.embedding], **{n: spec for n, spec in specs.items() if n != tie.head}}
+        self._changes = ChangeReader(self._tensors, specs).changes
+        problems = [*_other_base(base, adapter.path), *self._tensors.problems, *self._changes.problems]
+        if problems:
+            raise EdgeftError(problems)
+        self.config_changes: dict[str, Any] = {}
+        """What config.json must say instead of what the base's says."""
+        if tie is not None and not self._stays_tied(tie):
+            self.config_changes["tie_word_embeddings"] = False
+        elif tie is not None and (tie.head not in base.specs or tie.embedding in self.adapted):
+            del specs[tie.head]
+        self.specs = specs | {
+            name: TensorSpec(self._tensors.shape(key), specs[name].dtype)
+            for name, key in self._changes.replaced.items()
+        }
+        self.config_changes |= _vocabulary_change(base, self.specs, adapter.path)
+        self.tokenizer = adapter.path if "vocab_size" in self.config_changes else None
+        """The folder that may hold the tokenizer of an enlarged vocabulary."""
+
+    @property
+    def adapted(self) -> set[str]:
+        """Names of the tensors that the adapter changes."""
+        return set(self._changes.updates) | set(self._changes.replaced)
+
+    def read(self, name: str) -> torch.Tensor:
+        """Returns one tensor, merged, in the base's dtype."""
+        source, dtype = self._source(name), self.specs[name].dtype
+        updates = self._changes.updates.get(name)
+        if not updates:
+            return source.to(dtype)
+        merged = torch.empty(source.shape, dtype=dtype)
+        width = max(1, source[0].numel())
+        step = max(1, _BLOCK_ELEMENTS // width) if all(update.by_rows for update in updates) else len(source)
+        for start in range(0, len(source), step):
+            block = source[start : start + step].to(torch.float32, copy=True)
+            for update in updates:
+                block = update.apply(block, start)
+            merged[start : start + step] = block
+        return merged
+
+    def _source(self, name: str) -> torch.Tensor:
+        if key := self._changes.replaced.get(name):
+            return self._tensors.read(key)
+        return self._base.read(self._sources.get(name, name))
+
+    def _stays_tied(self, tie: Tie) -> bool:
+        """Whether the output matrix still is the embedding; if it is, what the adapter holds of it for itself goes."""
+        updates, replaced = self._changes.updates, self._changes.replaced
+        of_embedding, of_head = updates.get(tie.embedding, []), updates.get(tie.head, [])
+        saved = replaced.get(tie.embedding, "")
+        if tie.head not in replaced and ".base_layer." in saved:  # the base's own, perhaps enlarged: still both's
+            replaced[tie.head] = saved
+        alone = tie.head not in replaced and not saved
+        if alone and not of_head and all(isinstance(update, Rows) for update in of_embedding):
+            return True
+        pairs = zip(of_embedding, of_head, strict=False)
+        same = len(of_embedding) == len(of_head) and all(same_update(one, other) for one, other in pairs)
+        if not same or not torch.equal(self._source(tie.embedding), self._source(tie.head)):
+            return False
+        updates.pop(tie.head, None)
+        replaced.pop(tie.head, None)
+        return True
+
+
+@dataclass(frozen=True)
+class Tie:
+    """The names of two tensors that the base keeps as one."""
+
+    embedding: str
+    head: str
+
+
+def find_tie(base: BaseWeights) -> Tie | None:
+    """Returns embedding and output matrix of a base that ties them: it says so, or has no output matrix."""
+    embedding = next((name for name in base.specs if is_vocabulary(name) and name not in _HEADS), None)
+    head = next((name for name in _HEADS if name in base.specs), _HEADS[0])
+    return Tie(embedding, head) if embedding is not None and (base.tied or head not in base.specs) else None
+
+
+def _vocabulary_change(base: BaseWeights, specs: Mapping[str, TensorSpec], where: Path) -> dict[str, int]:
+    """Returns the size of an enlarged vocabulary; raises EdgeftError unless embedding and output matrix have it."""
+    changed = [name for name in base.specs if is_vocabulary(name) and name in specs]
+    changed = [name for name in changed if base.specs[name].shape != specs[name].shape]
+    if not changed:
+        return {}
+    sizes = {specs[name].shape[0] for name in specs if is_vocabulary(name)}
+    if len(sizes) > 1:
+        what = f"embedding and output matrix have {' and '.join(map(str, sorted(sizes)))} rows"
+        raise EdgeftError(what, str(where), "save both with the adapter")
+    return {"vocab_size": sizes.pop()}
+
+
+def _other_base(base: BaseWeights, folder: Path) -> Iterator[Problem]:
+    recorded = read_object(folder / BASE_RECORD).get("fingerprint")
+    if recorded is not None and recorded != base.fingerprint():
+        what = "the adapter was trained on another base: its record of that base's weights does not fit this one"
+        yield Problem(what, str(folder / BASE_RECORD), "give the base that it was trained on")
