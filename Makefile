@@ -9,10 +9,10 @@ READY := $(VENV)/.stamp-setup
 
 # `make -j train quantize` must still train before it quantizes.
 .NOTPARALLEL:
-.PHONY: help setup train quantize parity chat test check clean distclean
+.PHONY: help setup train quantize parity chat test test-oracle check clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  CONFIG=FILE     the run (default: $(CONFIG))"
 	@echo "  PYTHON=PROGRAM  the Python that .venv is made with (default: $(PYTHON))"
@@ -44,6 +44,9 @@ chat: $(READY) ## talk to the quantized model
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -q $(TESTARGS)
+
+test-oracle: $(READY) ## hold every family and option to llama.cpp's own converter, as a table
+	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py $(TESTARGS)
 
 check: $(READY) ## run the linter, the formatter's check and the type checker
 	$(BIN)/ruff check

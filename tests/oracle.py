@@ -18,7 +18,8 @@ _TIMEOUT_S = 600
 _NEEDED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")
 
 # Converts several models in one process, as importing torch takes longer than converting a tiny model. The name of
-# the pre-tokenizer is given where the vocabulary is new: the converter knows vocabularies by a hash of their ids.
+# the pre-tokenizer is given where the vocabulary is new: the converter knows vocabularies by a hash of their ids. With
+# a null in its place the vocabulary is left out altogether.
 _DRIVER = """
 import json, sys
 from pathlib import Path
@@ -26,22 +27,29 @@ from pathlib import Path
 import convert_hf_to_gguf
 from conversion.base import TextModel
 
-by_hash = TextModel.get_vocab_base_pre
+by_hash, by_name = TextModel.get_vocab_base_pre, convert_hf_to_gguf.get_model_class
+
+def without_vocabulary(arch, **kwargs):
+    known = by_name(arch, **kwargs)
+    return type("Bare", (known,), {"model_arch": known.model_arch, "set_vocab": lambda self: None})
+
 for job in json.loads(sys.stdin.read()):
-    TextModel.get_vocab_base_pre = by_hash if job["pre"] is None else lambda self, tokenizer: job["pre"]
-    sys.argv = ["convert", job["folder"], "--outtype", job["dtype"], "--outfile", job["out"]]
+    TextModel.get_vocab_base_pre = by_hash if job["pre"] == "" else lambda self, tokenizer: job["pre"]
+    convert_hf_to_gguf.get_model_class = without_vocabulary if job["pre"] is None else by_name
+    sys.argv = ["convert", job["folder"], "--outtype", job["dtype"], "--outfile", job["out"], *job["options"]]
     convert_hf_to_gguf.main()
 """
 
 
 @dataclass(frozen=True)
 class Job:
-    """One conversion; `pre` is None for a vocabulary that llama.cpp's converter recognises."""
+    """One conversion; `pre` is "" for a vocabulary that llama.cpp's converter recognises, None for none in the file."""
 
     folder: Path
     out: Path
     dtype: str
     pre: str | None
+    options: tuple[str, ...] = ()
 
 
 def converter_folder() -> Path:
@@ -58,7 +66,7 @@ def convert_all(jobs: Sequence[Job]) -> None:
     """Runs llama.cpp's converter on every job; fails the test with its output when it fails."""
     folder = converter_folder()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder / "gguf-py"), str(folder)])}
-    listed = [{"folder": str(j.folder), "out": str(j.out), "dtype": j.dtype, "pre": j.pre} for j in jobs]
+    listed = [{**vars(job), "folder": str(job.folder), "out": str(job.out)} for job in jobs]
     done = subprocess.run(
         [sys.executable, "-c", _DRIVER],
         input=json.dumps(listed),

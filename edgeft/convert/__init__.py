@@ -9,14 +9,24 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from gguf import MODEL_ARCH_NAMES, GGUFWriter
 
 from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.config import ConvertConfig
 from edgeft.convert.families import plan_of
 from edgeft.convert.metadata import add_metadata
-from edgeft.convert.plan import Plan
-from edgeft.convert.tensors import F32, FILE_TYPES, MATRIX_TYPES, StoredType, encode, stored_type
+from edgeft.convert.plan import FoundTensor, Plan
+from edgeft.convert.tensors import (
+    F32,
+    FILE_TYPES,
+    MATRIX_TYPES,
+    StoredType,
+    encode,
+    not_finite,
+    stored_type,
+    value_type,
+)
 from edgeft.convert.tokenizer import add_tokenizer
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import replacing, require_free_disk
@@ -66,12 +76,11 @@ def require_convertible(source: Checkpoint, config: ConvertConfig) -> None:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A file before its weights: what the writer holds, and for each tensor its name and type in the file."""
+    """A file before its weights: what the writer holds, and the tensors in the order in which they are written."""
 
     writer: GGUFWriter
     plan: Plan
-    names: Mapping[str, str]
-    types: Mapping[str, StoredType]
+    tensors: list[tuple[FoundTensor, StoredType]]
 
 
 def _prepare(
@@ -84,53 +93,63 @@ def _prepare(
 ) -> _Prepared:
     config_json = {**source.config(), **config_changes}
     plan = plan_of(config_json, str(source.path / "config.json"))
-    names = plan.gguf_names(specs, str(source.path))
-    types = {
-        name: stored_type(gguf_name, specs[name].shape, MATRIX_TYPES[config.dtype]) for name, gguf_name in names.items()
-    }
+    matrix_type = MATRIX_TYPES[config.dtype]
+    found = [
+        (tensor, stored_type(tensor.planned.name, tensor.planned.shape, matrix_type))
+        for tensor in plan.find(specs, str(source.path))
+    ]
     writer = GGUFWriter(None, MODEL_ARCH_NAMES[plan.arch])
-    _add_tensor_infos(writer, plan, names, types, specs)
+    prepared = _Prepared(writer, plan, found)
+    _add_tensor_infos(prepared)
     add_metadata(writer, source.path, config.name, FILE_TYPES[config.dtype])
     for key, value in plan.keys.items():
-        writer.add_key_value(key, value.value, value.type)
-    add_tokenizer(writer, source.path, config_json, plan.vocab_size, tuned=tuned)
-    return _Prepared(writer, plan, names, types)
+        writer.add_key_value(key, value, value_type(value))
+    text = config_json.get("text_config")
+    text_config = {**config_json, **(text if isinstance(text, dict) else {})}
+    add_tokenizer(writer, source.path, text_config, plan.vocab_size, tuned=tuned)
+    return prepared
 
 
-def _add_tensor_infos(
-    writer: GGUFWriter,
-    plan: Plan,
-    names: Mapping[str, str],
-    types: Mapping[str, StoredType],
-    specs: Mapping[str, TensorSpec],
-) -> None:
-    for gguf_name, tensor in plan.generated.items():
-        writer.add_tensor_info(gguf_name, tuple(tensor.shape), np.dtype(F32.numpy), tensor.nbytes, F32.ggml)
-    for name, gguf_name in names.items():
-        shape, stored = specs[name].shape, types[name]
+def _add_tensor_infos(prepared: _Prepared) -> None:
+    writer = prepared.writer
+    for name, tensor in prepared.plan.generated.items():
+        writer.add_tensor_info(name, tuple(tensor.shape), np.dtype(F32.numpy), tensor.nbytes, F32.ggml)
+    for found, stored in prepared.tensors:
+        name, shape = found.planned.name, found.planned.shape
         size_bytes = TensorSpec(shape, stored.torch).size_bytes
-        writer.add_tensor_info(gguf_name, shape, np.dtype(stored.numpy), size_bytes, stored.ggml)
+        writer.add_tensor_info(name, shape, np.dtype(stored.numpy), size_bytes, stored.ggml)
 
 
 def _write_tensors(prepared: _Prepared, weights: Weights, progress: Progress) -> None:
-    writer, plan, names, types = prepared.writer, prepared.plan, prepared.names, prepared.types
-    for gguf_name, tensor in plan.generated.items():
-        writer.write_tensor_data(encode(tensor, F32, gguf_name))
-    total_bytes = sum(weights.specs[name].size_bytes for name in names)
+    writer = prepared.writer
+    for name, tensor in prepared.plan.generated.items():
+        writer.write_tensor_data(encode(tensor, F32, name))
+    total_bytes = sum(weights.specs[name].size_bytes for found, _ in prepared.tensors for name in found.sources)
     done_bytes = 0
     problems: list[Problem] = []
-    for name in names:
-        progress(done_bytes, total_bytes, name)
-        tensor = weights.read(name)
-        transform = plan.transforms.get(name)
+    for found, stored in prepared.tensors:
+        progress(done_bytes, total_bytes, found.sources[0])
         try:
-            content = encode(tensor if transform is None else transform(tensor), types[name], name)
+            content = encode(_made(found, weights), stored, found.sources[0])
         except EdgeftError as error:
             problems += error.problems
         # After a problem the file is lost: read on only to name all the bad tensors.
         if not problems:
             writer.write_tensor_data(content)
-        done_bytes += weights.specs[name].size_bytes
+        done_bytes += sum(weights.specs[name].size_bytes for name in found.sources)
     if problems:
         raise EdgeftError(problems)
     progress(done_bytes, total_bytes, "done")
+
+
+def _made(found: FoundTensor, weights: Weights) -> torch.Tensor:
+    """Returns a tensor of the file in the checkpoint's numbers; raises EdgeftError for those that are not finite."""
+    tensors = []
+    problems: list[Problem] = []
+    for name in found.sources:
+        tensor = weights.read(name)
+        problems += not_finite(tensor, name)
+        tensors.append(tensor)
+    if problems:
+        raise EdgeftError(problems)
+    return found.planned.make(*tensors)

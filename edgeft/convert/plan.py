@@ -1,99 +1,84 @@
-"""What a model family must say about a checkpoint before anything is read: tensors, their shapes, and GGUF keys."""
+"""How one checkpoint becomes GGUF: every tensor of the file with what it is made from, and the file's keys."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gguf import MODEL_ARCH, GGUFValueType, get_tensor_name_map
+from gguf import MODEL_ARCH
 
 from edgeft.errors import EdgeftError, Problem
 from edgeft.weights import TensorSpec
 
 # Buffers that old checkpoints carry and that hold no weights.
-_BUFFERS = re.compile(r".*\.(rotary_emb\.inv_freq|attention\.masked_bias|attention\.bias)")
+_BUFFERS = r".*\.(rotary_emb\.inv_freq|attention\.masked_bias|attention\.bias)"
+# Models of several modalities keep their text model under this name, at one place or another.
+_TEXT_MODEL = "language_model."
 
 
 @dataclass(frozen=True)
-class KeyValue:
-    """The value of one GGUF key, with the type it is stored in."""
+class PlannedTensor:
+    """One tensor of the file.
 
-    value: Any
-    type: GGUFValueType
+    `shape` is that in the file, outermost dimension first; `sources` are the checkpoint's tensors that it is made from,
+    with their shapes, and `make` makes it from them in that order. An optional one is left out where they are missing.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sources: Mapping[str, tuple[int, ...]]
+    make: Callable[..., torch.Tensor]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class FoundTensor:
+    """A tensor of the file, and the names under which the checkpoint has its sources."""
+
+    planned: PlannedTensor
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one checkpoint becomes GGUF. `shapes` and `transforms` use the checkpoint's names, `generated` GGUF's."""
+    """The whole file; `generated` tensors come from config.json alone, `ignored` is a pattern of names left out."""
 
     arch: MODEL_ARCH
-    block_count: int
     vocab_size: int
-    keys: Mapping[str, KeyValue]
-    shapes: Mapping[str, tuple[int, ...]]
-    optional: frozenset[str] = frozenset()
-    transforms: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
-    generated: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    keys: Mapping[str, Any]
+    tensors: Sequence[PlannedTensor]
+    generated: Mapping[str, torch.Tensor]
+    ignored: str = ""
 
-    def gguf_names(self, specs: Mapping[str, TensorSpec], where: str) -> dict[str, str]:
-        """Returns the GGUF name of each tensor to convert, in the checkpoint's order, buffers left out.
+    def find(self, specs: Mapping[str, TensorSpec], where: str) -> list[FoundTensor]:
+        """Returns the tensors to write, in the checkpoint's order of their last sources.
 
         Raises EdgeftError naming every tensor that is missing, unexpected, or of another shape than the plan's.
         """
-        found = {name: spec for name, spec in specs.items() if not _BUFFERS.fullmatch(name)}
-        problems = [
-            Problem("the checkpoint lacks this tensor", f"{where}: {name}", "is the checkpoint complete?")
-            for name in self.shapes
-            if name not in found and name not in self.optional
-        ]
-        for name, spec in found.items():
-            if name not in self.shapes:
+        ignored = re.compile("|".join(filter(None, (_BUFFERS, self.ignored))))
+        plain = {name.replace(_TEXT_MODEL, ""): name for name in specs}
+        actual = {alias: name for alias, name in plain.items() if not ignored.fullmatch(alias)}
+        wanted = {name: shape for tensor in self.tensors for name, shape in tensor.sources.items()}
+        problems: list[Problem] = []
+        found: list[FoundTensor] = []
+        for tensor in self.tensors:
+            missing = [name for name in tensor.sources if name not in actual]
+            if not missing:
+                found.append(FoundTensor(tensor, tuple(actual[name] for name in tensor.sources)))
+            elif not tensor.optional:
+                what, remedy = "the checkpoint lacks this tensor", "is the checkpoint complete?"
+                problems += [Problem(what, f"{where}: {name}", remedy) for name in missing]
+        for alias, name in actual.items():
+            shape = specs[name].shape
+            if alias not in wanted:
                 problems.append(Problem("config.json leaves no place for this tensor", f"{where}: {name}"))
-            elif spec.shape != self.shapes[name]:
-                problems.append(
-                    Problem(f"its shape is {spec.shape}, by config.json it is {self.shapes[name]}", f"{where}: {name}")
-                )
+            elif shape != wanted[alias]:
+                what = f"its shape is {shape}, by config.json it is {wanted[alias]}"
+                problems.append(Problem(what, f"{where}: {name}"))
         if problems:
             raise EdgeftError(problems)
-        names = get_tensor_name_map(self.arch, self.block_count)
-        return {name: names.get_name(name, try_suffixes=(".weight", ".bias")) for name in found}
-
-
-class ConfigFields:
-    """Reads config.json and keeps every problem until `check` raises them together."""
-
-    def __init__(self, config_json: Mapping[str, Any], where: str) -> None:
-        self._values = config_json
-        self._where = where
-        self._problems: list[Problem] = []
-
-    def count(self, key: str, default: int | None = None) -> int:
-        """Returns a positive whole number; null or absent means the default, which is None for a required key."""
-        value = self._values.get(key)
-        value = default if value is None else value
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-        self.reject("missing" if value is None else f"{value!r} is no positive whole number", key)
-        return 1
-
-    def number(self, key: str, default: float | None = None, within: Mapping[str, Any] | None = None) -> float:
-        """Returns a positive finite number, from `within` (a table inside config.json) or from the top."""
-        value = (self._values if within is None else within).get(key)
-        value = default if value is None else value
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
-            return float(value)
-        self.reject("missing" if value is None else f"{value!r} is no positive number", key)
-        return 1.0
-
-    def reject(self, what: str, key: str, remedy: str = "") -> None:
-        """Notes a problem with one key."""
-        self._problems.append(Problem(what, f"{self._where}: {key}", remedy))
-
-    def check(self) -> None:
-        """Raises EdgeftError with every problem so far."""
-        if self._problems:
-            raise EdgeftError(self._problems)
+        place = {name: number for number, name in enumerate(specs)}
+        return sorted(found, key=lambda tensor: max(place[name] for name in tensor.sources))

@@ -13,7 +13,8 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from convert.models import LLAMA3_ROPE, sentencepiece_model
-from edgeft.convert.llama import llama3_frequency_factors, permute_rows, plan
+from edgeft.convert.families import plan_of
+from edgeft.convert.rope import llama3_frequency_factors, permute_rows
 from edgeft.convert.sentencepiece_model import read_model
 from edgeft.convert.tensors import MATRIX_TYPES, encode, stored_type
 from edgeft.errors import EdgeftError
@@ -102,6 +103,7 @@ def test_frequency_factors_are_those_of_transformers(theta: float) -> None:
 
 _MISTRAL = {
     "architectures": ["MistralForCausalLM"],
+    "model_type": "mistral",
     "hidden_size": 256,
     "num_attention_heads": 8,
     "num_hidden_layers": 1,
@@ -121,15 +123,16 @@ _MISTRAL = {
     ],
 )
 def test_context_of_mistral_ends_at_its_window(change: dict[str, object], context: int) -> None:
-    made = plan({**_MISTRAL, **change}, "config.json")
-    assert made.keys["llama.context_length"].value == context
-    assert made.shapes["model.layers.0.self_attn.k_proj.weight"] == (256, 256)
+    made = plan_of({**_MISTRAL, **change}, "config.json")
+    assert made.keys["llama.context_length"] == context
+    shapes = {name: shape for tensor in made.tensors for name, shape in tensor.sources.items()}
+    assert shapes["model.layers.0.self_attn.k_proj.weight"] == (256, 256)
 
 
 @pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
 @pytest.mark.parametrize("kind", ["type", "rope_type"])
 def test_both_spellings_of_rope_are_read(spelling: str, kind: str) -> None:
     config = {**_MISTRAL, "rope_theta": 5e5, spelling: {kind: "linear", "factor": 2.0}}
-    keys = plan(config, "config.json").keys
-    assert keys["llama.rope.freq_base"].value == 5e5
-    assert (keys["llama.rope.scaling.type"].value, keys["llama.rope.scaling.factor"].value) == ("linear", 2.0)
+    keys = plan_of(config, "config.json").keys
+    assert keys["llama.rope.freq_base"] == 5e5
+    assert (keys["llama.rope.scaling.type"], keys["llama.rope.scaling.factor"]) == ("linear", 2.0)

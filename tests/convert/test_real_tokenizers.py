@@ -61,7 +61,7 @@ def test_ids_of_probes(converted: tuple[str, Path, Path]) -> None:
 
 def test_vocabulary_is_that_of_llama_cpps_converter(converted: tuple[str, Path, Path]) -> None:
     _, folder, path = converted
-    oracle.convert_all([oracle.Job(folder, folder.parent / "theirs.gguf", "f16", None)])
+    oracle.convert_all([oracle.Job(folder, folder.parent / "theirs.gguf", "f16", "")])
     ours, theirs = (_tokenizer_keys(file) for file in (path, folder.parent / "theirs.gguf"))
     differing = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
     stated = {"tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_space_prefix"}

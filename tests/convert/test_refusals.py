@@ -108,7 +108,7 @@ def test_every_bad_key_of_the_config_is_named(checkpoint: Path) -> None:
     bad["rope_parameters"] = {"rope_type": "yarn", "rope_theta": 10000.0}
     _edit_json(checkpoint / "config.json", **bad)
     message = _refusal(checkpoint)
-    for key in ("hidden_size", "num_hidden_layers", "hidden_act", "rms_norm_eps", "rope_scaling"):
+    for key in ("hidden_size", "num_hidden_layers", "hidden_act", "rms_norm_eps", "rope_parameters.factor"):
         assert f"config.json: {key}: " in message
 
 
@@ -133,7 +133,7 @@ def test_a_refused_conversion_keeps_the_older_file(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("architectures", [["GPT2LMHeadModel"], [], None, "LlamaForCausalLM"])
 def test_an_unsupported_architecture_is_refused_before_anything_else(architectures: object) -> None:
-    with pytest.raises(EdgeftError, match="LlamaForCausalLM, MistralForCausalLM"):
+    with pytest.raises(EdgeftError, match=r"LlamaForCausalLM, .*MistralForCausalLM"):
         plan_of({"architectures": architectures}, "config.json")
 
 

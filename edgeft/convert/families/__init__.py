@@ -1,15 +1,33 @@
-"""The model families that can be converted: each is one module with `ARCHITECTURES` and `plan`."""
+"""The families of architectures that are converted natively: one module each, with `ARCHITECTURES` and `plan`.
+
+docs/add-an-architecture.md tells how to add one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgeft.convert import llama
+from edgeft.convert.config_fields import ConfigFields
+from edgeft.convert.families import (
+    gemma2,
+    gemma3,
+    granite,
+    lfm2,
+    llama,
+    ministral3,
+    phi3,
+    qwen2,
+    qwen3,
+    smollm3,
+)
 from edgeft.convert.plan import Plan
 from edgeft.errors import EdgeftError
 
-_PLANS: dict[str, Callable[[Mapping[str, Any], str], Plan]] = dict.fromkeys(llama.ARCHITECTURES, llama.plan)
+_MODULES = (llama, smollm3, qwen2, qwen3, gemma2, gemma3, phi3, granite, lfm2, ministral3)
+_PLANS: dict[str, Callable[[ConfigFields], Plan]] = {
+    architecture: module.plan for module in _MODULES for architecture in module.ARCHITECTURES
+}
 
 
 def plan_of(config_json: Mapping[str, Any], where: str) -> Plan:
@@ -25,4 +43,4 @@ def plan_of(config_json: Mapping[str, Any], where: str) -> Plan:
         raise EdgeftError(what, where, "supported: " + ", ".join(sorted(_PLANS)))
     if config_json.get("quantization_config"):
         raise EdgeftError("the checkpoint is already quantized", where, "give the unquantized model")
-    return make_plan(config_json, where)
+    return make_plan(ConfigFields(config_json, where))
