@@ -106,10 +106,10 @@ class Output:
             )
         self.out.print(table)
 
-    def findings(self, report: CheckReport) -> None:
-        """Prints a check of records; a pipe gets lines of 120 columns."""
+    def findings(self, report: CheckReport, places: int) -> None:
+        """Prints a check of records, so many places of each kind; a pipe gets lines of 120 columns."""
         width = None if self.out.is_terminal else 120
-        for block in findings_table(report):
+        for block in findings_table(report, places):
             self.out.print(block, width=width)
 
     def terminal(self) -> Terminal:

@@ -43,11 +43,11 @@ class Node:
     resumable: bool = False
 
 
-def near_groups(records: Iterable[Record]) -> npt.NDArray[np.int64]:
-    """Returns the number of each record's group of near-duplicates, (records,)."""
+def near_groups(records: Iterable[Record], threshold: float) -> npt.NDArray[np.int64]:
+    """Returns the number of each record's group of near-duplicates, those at least so similar, (records,)."""
     from edgeft.dataset.check.near import NearDuplicates
 
-    near = NearDuplicates()
+    near = NearDuplicates(threshold)
     for record in records:
         near.add(record)
     return near.groups()
@@ -195,7 +195,8 @@ class Graph:
             None if dataset.test is None else self._token_source(dataset.test),
         )
         opener = hf.tokenizer_opener(self.base.path)
-        build_tokens(inputs, opener, dataset, out, progress, grouping=near_groups)
+        grouping = partial(near_groups, threshold=dataset.near_duplicate)
+        build_tokens(inputs, opener, dataset, out, progress, grouping=grouping)
 
     def _token_source(self, name: str, weight: float = 1.0) -> TokenSource:
         from edgeft.dataset.sources import stream

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
 from edgeft.dataset.check.report import CheckReport
@@ -28,7 +28,7 @@ def findings_table(report: CheckReport, most: int = _PLACES_SHOWN) -> list[Rende
     blocks: list[RenderableType] = []
     for (severity, code), findings in groupby(_by_code(report.findings), key=lambda f: (f.severity, f.code)):
         blocks.append(_block(list(findings), report.found[severity, code], most))
-    return [*blocks, Group(*_figures(report)), _verdict(report)]
+    return [*blocks, Group(*_figures(report)), _verdict(report, most)]
 
 
 def _by_code(findings: Sequence[Finding]) -> list[Finding]:
@@ -62,15 +62,29 @@ def _remedy(finding: Finding, left: int) -> RenderableType:
     return _indented(Text(f"-> {finding.remedy}", style="green"), left)
 
 
+@dataclass(frozen=True)
+class _Indented:
+    """A text that wraps to the right of an indent, without spaces behind it."""
+
+    text: Text
+    left: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self.text.wrap(console, max(1, options.max_width - self.left), overflow="fold"):
+            line.rstrip()
+            yield Text(" " * self.left) + line
+
+
 def _indented(text: Text, left: int) -> RenderableType:
-    text.overflow = "fold"
-    return Padding(text, (0, 0, 0, left), expand=False)
+    return _Indented(text, left)
 
 
 def _figures(report: CheckReport) -> Iterator[RenderableType]:
     for split, count in report.records.items():
         yield Text.assemble((split, "bold"), f"  {count:,} records")
         figures = report.figures.get(split, {})
+        if rows := figures.get("rows"):
+            yield _indented(Text(_rows(rows)), 2)
         if lengths := figures.get("lengths"):
             yield _indented(Text(_lengths(lengths)), 2)
         for name in ("languages", "scripts"):
@@ -82,11 +96,21 @@ def _figures(report: CheckReport) -> Iterator[RenderableType]:
             yield _indented(Text(f"{key}: {_listed({label: n / total for label, n in labels.items()})}"), 2)
 
 
+def _rows(rows: Mapping[str, Any]) -> str:
+    left_out = [(f"{reason} left out", count) for reason, count in rows["left_out"].items()]
+    parts = [
+        f"{count:,} {what}" for what, count in [("records", rows["records"]), ("refused", rows["refused"]), *left_out]
+    ]
+    formats = ", ".join(f"{name} {count:,}" for name, count in rows["formats"].items())
+    return f"{rows['in']:,} rows in = {' + '.join(parts)}; format: {formats or 'none'}"
+
+
 def _lengths(lengths: Mapping[str, Any]) -> str:
     percentiles = lengths["percentiles"]
+    trained = f"; {lengths['trained']:,} of {lengths['total']:,} trained" if "trained" in lengths else ""
     return (
         f"{lengths['unit']}: half within {percentiles['50']:,}, 95% within {percentiles['95']:,}, "
-        f"longest {lengths['longest']:,} at {lengths['longest_at']}"
+        f"longest {lengths['longest']:,} at {lengths['longest_at']}{trained}"
     )
 
 
@@ -96,11 +120,13 @@ def _listed(shares: Mapping[str, float]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _verdict(report: CheckReport) -> Text:
+def _verdict(report: CheckReport, most: int) -> Text:
     counts = dict.fromkeys(_NOUNS, 0)
     for (severity, _), count in report.found.items():
         counts[severity] += count
     said = [f"{n:,} {_NOUNS[severity]}{'' if n == 1 else 's'}" for severity, n in counts.items() if n]
     text = Text("\n" + (", ".join(said) or "nothing to say"))
     text.stylize("bold red" if not report.ok else "bold green")
+    if any(count > most for count in report.found.values()):
+        text.append("  --places shows more of each kind, --json all", style="not bold dim")
     return text

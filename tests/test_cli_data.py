@@ -48,8 +48,38 @@ def test_a_configuration_is_checked_with_its_model(tmp_path: Path) -> None:
     assert codes["special-token-in-text"] == 61
 
 
-def test_a_source_or_a_configuration_is_needed() -> None:
-    assert edgeft("data", "check").exit_code == 2
+def test_the_report_names_the_format_and_accounts_for_every_row(records: Path) -> None:
+    with records.open("a") as file:
+        file.write('{"prompt": "a", "completion": "b"}\n{"text": " "}\n{"oops\n')
+    result = edgeft("data", "check", records)
+    assert "203 rows in = 201 records + 1 refused + 1 empty text left out; " in result.output
+    assert "; format: openai 200, prompt-completion 1, text 1\n" in result.output
+
+
+def test_the_configuration_says_what_is_too_long_and_what_is_alike(tmp_path: Path) -> None:
+    config = make_run(tmp_path)
+    text = config.read_text().replace("[dataset]", '[dataset]\nover_length = "drop"\nnear_duplicate = 1.0')
+    config.write_text(text)
+    long = [{"role": "user", "content": "x " * 9000}, {"role": "assistant", "content": '{"room": "x"}'}]
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"messages": long}) + "\n")
+    report = json.loads(edgeft("data", "check", "-c", config, "--json").output)
+    (finding,) = [finding for finding in report["findings"] if finding["code"] == "over-length"]
+    assert (finding["severity"], finding["line"]) == ("warning", 61)
+    assert "near-duplicate" not in {finding["code"] for finding in report["findings"]}
+
+
+def test_all_places_on_request(records: Path) -> None:
+    records.write_text('{"oops\n' * 9)
+    few, all_of_them = (edgeft("data", "check", records, "--places", count).output for count in ("2", "9"))
+    assert f"{records}:2\n" in few and f"{records}:9\n" not in few and "--places" in few
+    assert f"{records}:9\n" in all_of_them and "--places" not in all_of_them
+
+
+@pytest.mark.parametrize("command", ["check", "preview"])
+def test_a_source_or_a_configuration_is_needed(command: str) -> None:
+    assert edgeft("data", command).exit_code == 2
+    assert edgeft("data", command, "a.jsonl", "-c", "edgeft.toml").exit_code == 2
 
 
 def test_split_loses_nothing_and_overwrites_nothing(records: Path, tmp_path: Path) -> None:
@@ -111,3 +141,20 @@ def test_a_preview_shows_what_is_trained(tmp_path: Path) -> None:
     assert "train.jsonl:2" in result.output
     result = edgeft("data", "preview", tmp_path / "train.jsonl", "--model", tmp_path / "base", "--json")
     assert len(json.loads(result.stdout)) == 3
+
+
+def test_a_preview_of_a_configuration(tmp_path: Path) -> None:
+    config = make_run(tmp_path)
+    result = edgeft("data", "preview", "-c", config, "--count", "1")
+    assert result.exit_code == 0, result.output
+    assert "train.jsonl:1  " in result.output
+    assert edgeft("data", "preview", tmp_path / "train.jsonl").exit_code == 2
+
+
+def test_rows_that_cannot_be_read_are_told_by_a_preview(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    train = tmp_path / "train.jsonl"
+    train.write_text('{"oops\n' + train.read_text())
+    result = edgeft("data", "preview", train, "--model", tmp_path / "base")
+    assert result.exit_code == 0
+    assert "1 errors among the rows" in result.stderr

@@ -68,7 +68,7 @@ def test_in_a_pipe() -> None:
         "  tokens: half within 12, 95% within 1,234, longest 5,000 at train.jsonl:7",
         "  intent: 75% on, 25% off",
         "",
-        "5 errors, 1 warning, 2 notes",
+        "5 errors, 1 warning, 2 notes  --places shows more of each kind, --json all",
     ]
 
 

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, shown
-from edgeft.config import Config, load_config
+from edgeft.config import Config, DatasetConfig, load_config
 from edgeft.console import Output
 from edgeft.dataset.check.check import check_records
 from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.findings import Finding, raise_errors
 from edgeft.dataset.record import Record
-from edgeft.dataset.sources import stream
+from edgeft.dataset.sources import Account, stream
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.errors import EdgeftError
 from edgeft.files import making_folder
 from edgeft.graph import near_groups
 
-_model_option = click.option("--model", help="a checkpoint folder or hub id: counts its tokens, knows its markers")
+_DEFAULTS = DatasetConfig(train="")
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+_model_option = click.option("--model", help="a checkpoint folder or hub id: counts its tokens, knows its markers")
+_max_tokens_option = click.option(
+    "--max-tokens", type=click.IntRange(min=8), help=f"longest record  [default: {_DEFAULTS.max_tokens}]"
+)
+_near_option = click.option(
+    "--near", type=click.FloatRange(0.7, 1), help=f"likeness of near-duplicates  [default: {_DEFAULTS.near_duplicate}]"
+)
 _config_or_files = click.option("-c", "--config", "config_path", type=FILE, help="the records of this configuration")
 
 
@@ -38,7 +46,14 @@ def data() -> None:
 @click.option("--evaluation", help="records of the evaluation loss")
 @click.option("--test", help="records held out from training")
 @_model_option
-@click.option("--max-tokens", type=click.IntRange(min=8), default=1024, show_default=True, help="longest record")
+@_max_tokens_option
+@_near_option
+@click.option(
+    "--few-records", type=AT_LEAST_ONE, default=1000, show_default=True, help="warn of fewer training records"
+)
+@click.option("--label-share", type=_SHARE, default=0.9, show_default=True, help="warn of a label with a larger share")
+@click.option("--label-examples", type=AT_LEAST_ONE, default=5, show_default=True, help="warn of a label with fewer")
+@click.option("--places", type=AT_LEAST_ONE, default=3, show_default=True, help="how many places of each kind to show")
 @click.option("--json", "as_json", is_flag=True, help="print the report as JSON")
 def check(
     source: str | None,
@@ -46,36 +61,49 @@ def check(
     evaluation: str | None,
     test: str | None,
     model: str | None,
-    max_tokens: int,
+    max_tokens: int | None,
+    near: float | None,
+    few_records: int,
+    label_share: float,
+    label_examples: int,
+    places: int,
     as_json: bool,
 ) -> None:
-    """Reports everything wrong with the records of SOURCE, or of a configuration. Exits 1 on errors."""
+    """Reports everything wrong with the records of SOURCE, or of a configuration. Exits 1 on errors.
+
+    docs/findings.md explains the codes.
+    """
     output = Output()
-    if (source is None) == (config_path is None):
-        raise click.UsageError("give a file of records, or a configuration with -c")
+    train, dataset, base = _asked_for(source, config_path)
     if config_path is not None:
         config = load_config(config_path)
-        dataset = config.dataset
-        max_tokens, model = dataset.max_tokens, config.base
-        train = [_located(config, part.path) for part in dataset.sources]
         evaluation, test = (name and _located(config, name) for name in (dataset.evaluation, dataset.test))
-    else:
-        train = [str(source)]
-    tokenizer, special_tokens = _tokenizer(model)
-    settings = CheckSettings(max_tokens=max_tokens, special_tokens=special_tokens)
+    tokenizer, special_tokens = _tokenizer(model or base)
+    settings = CheckSettings(
+        max_tokens=max_tokens or dataset.max_tokens,
+        over_length=dataset.over_length,
+        near_threshold=near or dataset.near_duplicate,
+        few_records=few_records,
+        label_share=label_share,
+        label_examples=label_examples,
+        special_tokens=special_tokens,
+    )
+    held_out = [name for name, one in (("evaluation", evaluation), ("test", test)) if one is not None]
+    accounts = {name: Account() for name in ("training", *held_out)}
     with output.progress("check") as progress:
         report = check_records(
-            _stream(train),
-            None if evaluation is None else _stream([evaluation]),
-            None if test is None else _stream([test]),
+            _stream(train, accounts["training"]),
+            None if evaluation is None else _stream([evaluation], accounts["evaluation"]),
+            None if test is None else _stream([test], accounts["test"]),
             settings,
             tokenizer,
             progress,
+            accounts,
         )
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
     else:
-        output.findings(report)
+        output.findings(report, places)
     if not report.ok:
         raise click.exceptions.Exit(EdgeftError.exit_code)
 
@@ -83,61 +111,66 @@ def check(
 @data.command()
 @click.argument("source")
 @click.option("--out", type=FOLDER, required=True, help="folder of train.jsonl and evaluation.jsonl; must not exist")
-@click.option(
-    "--fraction",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.1,
-    show_default=True,
-    help="share held out",
-)
-def split(source: str, out: Path, fraction: float) -> None:
+@click.option("--fraction", type=_SHARE, default=0.1, show_default=True, help="share held out")
+@_near_option
+def split(source: str, out: Path, fraction: float, near: float | None) -> None:
     """Splits the records of SOURCE by what they say: near-duplicates stay together, labels are on both sides."""
     from edgeft.dataset.split_files import split_records
 
     output = Output()
-    with making_folder(out) as partial:
-        sides = split_records(lambda: _stream([source]), fraction, partial, near_groups)
+    grouping = partial(near_groups, threshold=near or _DEFAULTS.near_duplicate)
+    with making_folder(out) as unfinished:
+        sides = split_records(lambda: _stream([source]), fraction, unfinished, grouping)
     held = int(sides.evaluation.sum())
     output.line(f"{shown(out.absolute())}: {len(sides.evaluation) - held:,} train + {held:,} evaluation")
 
 
 @data.command()
-@click.argument("source")
-@click.option("--model", required=True, help="a checkpoint folder or hub id")
+@click.argument("source", required=False)
+@_config_or_files
+@click.option("--model", help="a checkpoint folder or hub id; unset: the configuration's")
 @click.option("--count", type=AT_LEAST_ONE, default=3, show_default=True, help="how many records")
 @click.option("--seed", type=int, help="show records drawn at random, not the first")
 @click.option("--line", "lines", type=AT_LEAST_ONE, multiple=True, help="show the record of this line; repeatable")
-@click.option("--max-tokens", type=click.IntRange(min=8), default=1024, show_default=True, help="longest record")
+@_max_tokens_option
 @click.option("--ids", is_flag=True, help="show the id of each token")
 @click.option("--whole", is_flag=True, help="show long records whole")
 @click.option("--json", "as_json", is_flag=True, help="print the previews as JSON")
 def preview(
-    source: str,
-    model: str,
+    source: str | None,
+    config_path: Path | None,
+    model: str | None,
     count: int,
     seed: int | None,
     lines: tuple[int, ...],
-    max_tokens: int,
+    max_tokens: int | None,
     ids: bool,
     whole: bool,
     as_json: bool,
 ) -> None:
-    """Shows records of SOURCE as a model sees them: which tokens are trained, which are special."""
+    """Shows records of SOURCE, or of a configuration, as a model sees them: which tokens are trained or special."""
     from edgeft.dataset.preview import Selection, preview_records
     from edgeft.token_view import print_previews
 
-    tokenizer, _ = _tokenizer(model)
+    sources, dataset, base = _asked_for(source, config_path)
+    if (model or base) is None:
+        raise click.UsageError("name a model with --model, or a configuration with -c")
+    tokenizer, _ = _tokenizer(model or base)
     assert tokenizer is not None
     findings: list[Finding] = []
-    records = list(_only_records(_stream([source]), findings))
-    previews = list(preview_records(records, tokenizer, max_tokens, Selection(count=count, seed=seed, lines=lines)))
+    records = _only_records(_stream(sources), findings)
+    selection = Selection(count=count, seed=seed, lines=lines)
+    previews = preview_records(records, tokenizer, max_tokens or dataset.max_tokens, selection)
     if not previews:
         raise_errors(findings)
-        raise EdgeftError("none of these records is there", source, "name lines that hold records")
+        raise EdgeftError("none of these records is there", ", ".join(sources), "name lines that hold records")
+    output = Output()
     if as_json:
         click.echo(json.dumps([shown_record.to_json() for shown_record in previews], indent=2, ensure_ascii=False))
     else:
-        print_previews(Output().out, previews, ids=ids, whole=whole)
+        print_previews(output.out, previews, ids=ids, whole=whole)
+    if refused := sum(finding.severity == "error" for finding in findings):
+        output.err.print(f"{refused:,} errors among the rows that were read: `edgeft data check` shows them")
 
 
 @data.command()
@@ -192,14 +225,24 @@ def _only_records(items: Iterator[Record | Finding], findings: list[Finding]) ->
             yield item
 
 
+def _asked_for(source: str | None, config_path: Path | None) -> tuple[list[str], DatasetConfig, str | None]:
+    """Returns the sources, how they are to be read, and the model: of a configuration, else of SOURCE alone."""
+    if (source is None) == (config_path is None):
+        raise click.UsageError("give a file of records, or a configuration with -c")
+    if config_path is None:
+        return [str(source)], _DEFAULTS, None
+    config = load_config(config_path)
+    return [_located(config, part.path) for part in config.dataset.sources], config.dataset, config.base
+
+
 def _located(config: Config, source: str) -> str:
     """Returns a source of a configuration as seen from the working directory."""
-    return source if config.local_source(source) is None else str(config.path(source))
+    return source if config.local_source(source) is None else shown(config.path(source))
 
 
-def _stream(sources: list[str]) -> Iterator[Record | Finding]:
+def _stream(sources: Sequence[str], account: Account | None = None) -> Iterator[Record | Finding]:
     for source in sources:
-        yield from stream(source)
+        yield from stream(source, account=account)
 
 
 def _tokenizer(model: str | None) -> tuple[TokenizerView | None, tuple[str, ...]]:

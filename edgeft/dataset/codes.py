@@ -240,6 +240,7 @@ GROUPS: dict[str, dict[str, Code]] = {
             "export as openai, or leave the record out",
         ),
         "too-few-examples": Code("error", f"fewer examples than {_HOSTED} takes", "give more records"),
+        "too-large-file": Code("error", f"a file larger than {_HOSTED} takes", "give fewer records"),
         "too-many-tokens": Code(
             "warning", f"an example longer than {_HOSTED} trains on: its end is cut off there", "shorten the record"
         ),

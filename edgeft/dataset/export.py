@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from edgeft.dataset.export_formats import Format, to_row
 from edgeft.dataset.faults import Faults
 from edgeft.dataset.findings import Finding, Place
-from edgeft.dataset.openai_rules import TOKEN_LIMIT, approximate_tokens, check_file, check_row, count_tokens
+from edgeft.dataset.openai_rules import SUFFIX, TOKEN_LIMIT, approximate_tokens, check_file, check_row, count_tokens
 from edgeft.dataset.record import Record
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import replacing
@@ -71,22 +71,25 @@ def export(
 ) -> ExportReport:
     """Writes records in a format, one after another, to a file that is either complete or absent.
 
-    The file is JSON Lines, and a JSON list where `out` ends with .json and `to` is not openai. A record that the format
+    The file is JSON Lines, and a JSON list where `out` ends with .json. A record that the format
     cannot express is left out, with an error that says why. For openai the file is checked against the documented rules
     and its tokens are counted by `count`, which `counted` describes; by a quarter of the bytes where there is none.
-    Raises EdgeftError when no record could be written.
+    Raises EdgeftError when no record could be written, and for a name that the service does not take.
     """
     hosted = to == "openai"
+    if hosted and out.suffix != SUFFIX:
+        remedy = f"write to {out.with_suffix(SUFFIX)}"
+        raise EdgeftError(f"the service takes files whose names end with {SUFFIX}", str(out), remedy)
     exporter = _Exporter(to, count or approximate_tokens, token_limit)
     with replacing(out) as partial:
         with partial.open("w", encoding="utf-8", newline="\n") as file:
-            _write(exporter.rows(records), file, as_list=out.suffix == ".json" and not hosted)
+            _write(exporter.rows(records), file, as_list=out.suffix == ".json")
         if exporter.records_out == 0:
             raise EdgeftError(
                 [finding.problem() for finding in exporter.findings] or [Problem("there are no records", str(out))]
             )
     if hosted:
-        for finding in check_file(exporter.records_out, Place(str(out))):
+        for finding in check_file(exporter.records_out, out.stat().st_size, Place(str(out))):
             exporter.add(finding)
     cost = exporter.tokens * price.epochs * price.per_million_tokens / 1e6 if price is not None and hosted else None
     return ExportReport(

@@ -16,6 +16,10 @@ from edgeft.dataset.findings import Finding, Place
 LEAST_EXAMPLES = 10
 """https://developers.openai.com/api/docs/guides/supervised-fine-tuning, "Right number of examples"."""
 
+SUFFIX = ".jsonl"
+MOST_BYTES = 512 * 10**6
+"""https://platform.openai.com/docs/api-reference/files/create: only files so named, and of 512 MB at most."""
+
 TOKEN_LIMIT = 65_536
 """The longest training example of gpt-4o and gpt-4.1 and their smaller models; what is over is cut off at the end.
 
@@ -72,8 +76,11 @@ def _called(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"messages[{index}].tool_calls[{number}].function.name", call["function"]["name"]
 
 
-def check_file(n_examples: int, place: Place) -> Iterator[Finding]:
+def check_file(n_examples: int, size_bytes: int, place: Place) -> Iterator[Finding]:
     """Yields what the service would say of the file as a whole."""
+    if size_bytes > MOST_BYTES:
+        message = f"{size_bytes / 1e6:,.0f} MB, and the service takes files of {MOST_BYTES / 1e6:,.0f} MB"
+        yield Finding("error", "too-large-file", place, message, "give fewer records")
     if n_examples < LEAST_EXAMPLES:
         message = f"{n_examples} examples, and the service wants {LEAST_EXAMPLES} at least"
         yield Finding("error", "too-few-examples", place, message, "give more records")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from edgeft.dataset.findings import Finding, Place
@@ -83,7 +84,7 @@ class RecordPreview:
 
 
 def preview_records(
-    records: Sequence[Record], tokenizer: TokenizerView, max_tokens: int, selection: Selection
+    records: Iterable[Record], tokenizer: TokenizerView, max_tokens: int, selection: Selection
 ) -> list[RecordPreview]:
     """Returns the chosen records in tokens, in the order of the file (of the request, where lines are named).
 
@@ -94,7 +95,11 @@ def preview_records(
     return [preview for record in chosen for preview in _previews(record, tokenizer, max_tokens)]
 
 
-def _chosen(records: Sequence[Record], selection: Selection) -> list[Record]:
+def _chosen(stream: Iterable[Record], selection: Selection) -> list[Record]:
+    """Returns the records that are to be shown; reads no further than it has to."""
+    if not selection.lines and selection.seed is None:
+        return list(islice(stream, selection.count))
+    records = list(stream)
     if selection.lines:
         by_line: dict[int, list[Record]] = {}
         for record in records:
@@ -104,8 +109,6 @@ def _chosen(records: Sequence[Record], selection: Selection) -> list[Record]:
             named = ", ".join(map(str, missing))
             raise EdgeftError(f"no record on line {named}", where, f"lines go up to {max(by_line, default=0)}")
         return [record for line in selection.lines for record in by_line[line]]
-    if selection.seed is None:
-        return list(records[: selection.count])
     places = random.Random(selection.seed).sample(range(len(records)), min(selection.count, len(records)))
     return [records[place] for place in sorted(places)]
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgeft.config import SourceConfig
 from edgeft.dataset.findings import Finding, Place, Severity
@@ -37,6 +38,17 @@ class Account:
     refused: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     formats: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the account as a JSON object, with the rows of each format in all files together."""
+        formats = sum(self.formats.values(), Counter[str]())
+        return {
+            "in": self.rows,
+            "records": self.used,
+            "refused": self.refused,
+            "left_out": dict(self.left_out),
+            "formats": dict(formats.most_common()),
+        }
 
 
 def stream(source: str | Path, root: Path = Path(), account: Account | None = None) -> Iterator[Record | Finding]:

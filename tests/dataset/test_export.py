@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgeft.dataset.export import ExportReport, Price, export
 from edgeft.dataset.export_formats import Format
 from edgeft.dataset.findings import Finding, Place
-from edgeft.dataset.openai_rules import LEAST_EXAMPLES, TOKEN_LIMIT, approximate_tokens
+from edgeft.dataset.openai_rules import LEAST_EXAMPLES, MOST_BYTES, TOKEN_LIMIT, approximate_tokens, check_file
 from edgeft.dataset.record import Record
 from edgeft.dataset.records import read_records
 from edgeft.errors import EdgeftError
@@ -80,7 +80,7 @@ def test_what_is_exported_reads_back(
         with pytest.raises(EdgeftError):
             export(made, to, folder / "there.jsonl")
         return
-    report = export(made, to, folder / f"there{suffix}")
+    report = export(made, to, folder / ("there.jsonl" if to == "openai" else f"there{suffix}"))
     assert (report.records_in, report.records_out, report.refused) == (len(made), len(kept), len(made) - len(kept))
     there = read_records(report.path)
     assert [(record.messages, record.tools) for record in there] == [(record.messages, record.tools) for record in kept]
@@ -195,3 +195,17 @@ def test_findings_are_counted_where_there_are_many(tmp_path: Path) -> None:
     assert len(report.findings) == 100
     assert report.counts == {"not-expressible": 250}
     assert all(isinstance(finding, Finding) for finding in report.findings)
+
+
+def test_the_service_takes_only_one_ending(tmp_path: Path) -> None:
+    with pytest.raises(EdgeftError, match=r"end with \.jsonl") as caught:
+        export([chat("a", "b")], "openai", tmp_path / "out.json")
+    assert caught.value.problems[0].remedy == f"write to {tmp_path / 'out.jsonl'}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_too_large() -> None:
+    place = Place("out.jsonl")
+    assert list(check_file(LEAST_EXAMPLES, MOST_BYTES, place)) == []
+    (finding,) = check_file(LEAST_EXAMPLES, MOST_BYTES + 10**6, place)
+    assert (finding.code, finding.message[:6]) == ("too-large-file", "513 MB")

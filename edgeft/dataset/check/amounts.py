@@ -6,16 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.check.texts import excerpt
 from edgeft.dataset.findings import Finding, Place
 from edgeft.dataset.records import Record
 
-_TRIAL, _FEW = 100, 1000
+_TRIAL = 100
 _MOST_LABELS = 50
 _LONGEST_LABEL = 80
 _LEAST_REPEATED = 5
-_MOST_SHARE = 0.9
-_LEAST_EXAMPLES = 5
 _WHOLE_ANSWER = ""
 
 
@@ -25,7 +24,8 @@ class Amounts:
     Labels are answers that repeat, or the values of a key of JSON answers that repeat, as an intent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: CheckSettings) -> None:
+        self._settings = settings
         self._records = 0
         self._first: Place | None = None
         self._labels: dict[str, Counter[str]] = {_WHOLE_ANSWER: Counter()}
@@ -50,12 +50,16 @@ class Amounts:
         if self._first is None:
             return
         place = Place(self._first.file)
-        if self._records < _FEW:
+        few = self._settings.few_records
+        if self._records < few:
             what = f"{self._records:,} training record{'' if self._records == 1 else 's'}"
             message, remedy = (
                 (f"{what}: enough for a trial only", f"collect {_TRIAL} at the least before judging the model")
                 if self._records < _TRIAL
-                else (f"{what}: enough for a narrow task", f"expect better from {_FEW:,} and more, if they vary")
+                else (
+                    f"{what}: enough for a narrow task",
+                    f"expect better from {few:,} and more, if they vary",
+                )
             )
             yield Finding("warning", "few-records", place, message, remedy)
         for key, labels in self._balanced():
@@ -85,12 +89,12 @@ class Amounts:
         total = labels.total()
         label, count = labels.most_common(1)[0]
         named = f"{key}: " if key else ""
-        if len(labels) > 1 and count > _MOST_SHARE * total:
+        if len(labels) > 1 and count > self._settings.label_share * total:
             message = f"{named}{count / total:.0%} of the answers are {excerpt(label)}"
             remedy = "a model that always says so would seem good: add records with other answers"
             yield Finding("warning", "label-imbalance", place, message, remedy)
         for label, count in labels.items():
-            if count < _LEAST_EXAMPLES:
+            if count < self._settings.label_examples:
                 message = f"{named}only {count} of {total:,} answers {'is' if count == 1 else 'are'} {excerpt(label)}"
                 remedy = "add records with this answer, or check that it is no misspelling"
                 yield Finding("warning", "rare-label", self._places[key, label], message, remedy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
 from edgeft.dataset.check.amounts import Amounts
@@ -10,13 +10,15 @@ from edgeft.dataset.check.answers import Answers
 from edgeft.dataset.check.duplicates import Duplicates
 from edgeft.dataset.check.injection import SpecialTokens
 from edgeft.dataset.check.languages import Languages
-from edgeft.dataset.check.lengths import Lengths, Tokenizer
+from edgeft.dataset.check.lengths import Lengths
 from edgeft.dataset.check.report import CheckReport, Tally
 from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.check.text import DamagedText
 from edgeft.dataset.check.texts import is_plain_text
 from edgeft.dataset.findings import Finding, Place
 from edgeft.dataset.records import Record
+from edgeft.dataset.sources import Account
+from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.progress import Progress, silent
 
 SPLITS = ("training", "evaluation", "test")
@@ -28,14 +30,15 @@ def check_records(
     evaluation: Iterable[Record | Finding] | None,
     test: Iterable[Record | Finding] | None,
     settings: CheckSettings,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: TokenizerView | None = None,
     progress: Progress = silent,
+    accounts: Mapping[str, Account] | None = None,
 ) -> CheckReport:
     """Reads each split once and returns all that is to be said about them.
 
     Findings among the records, which a reader yields in place of what it could not read, are part of the report.
-    Without a tokenizer lengths are in characters and none is too long. Memory grows by about 500 bytes a record,
-    however long it is.
+    Without a tokenizer lengths are in characters and none is too long. `accounts` of what was read, by the name of the
+    split, become part of the figures. Memory grows by about 500 bytes a record, however long it is.
     """
     tally = Tally()
     duplicates = Duplicates(SPLITS, settings.near_threshold)
@@ -50,6 +53,8 @@ def check_records(
     for split in read:
         split.conclude(tally, read[0])
     figures = {split.name: split.figures() for split in read}
+    for name, account in (accounts or {}).items():
+        figures[name]["rows"] = account.to_json()
     figures["all"] = {"prompts": duplicates.figures()}
     return tally.report({split.name: split.count for split in read}, figures)
 
@@ -58,11 +63,11 @@ class _Split:
     """One split and what is known of it."""
 
     def __init__(
-        self, name: str, records: Iterable[Record | Finding], settings: CheckSettings, tokenizer: Tokenizer | None
+        self, name: str, records: Iterable[Record | Finding], settings: CheckSettings, tokenizer: TokenizerView | None
     ) -> None:
         self.name, self._records, self.count = name, records, 0
         self._answers = Answers()
-        self._amounts = Amounts()
+        self._amounts = Amounts(settings)
         self._languages = Languages(name)
         self._lengths = Lengths(settings, tokenizer)
         self._alone = (DamagedText(), SpecialTokens(settings.special_tokens), self._lengths, self._languages)
@@ -92,6 +97,7 @@ class _Split:
         if not self.count:
             place = Place(self._place.file if self._place else f"the {self.name} records")
             tally.add((Finding("error", "no-records", place, f"no {self.name} record is left", "give some"),))
+        tally.add(self._lengths.findings())
         tally.add(self._answers.findings())
         tally.add(self._languages.findings())
         if self is train:

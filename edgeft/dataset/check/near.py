@@ -2,7 +2,7 @@
 
 MinHash with banding (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3) proposes
 pairs, and the similarity of their sketches decides. With 14 bands of 5 rows, a pair of similarity 0.85 is proposed with
-a probability of 0.9997 and one of 0.5 with 0.36.
+a probability of 0.9997, one of 0.7 with 0.92 and one of 0.5 with 0.36: lower thresholds would miss too many.
 
 What very many prompts share, as an instruction around every question, would make all of them near-duplicates. So
 two prompts have to be alike in the whole and in what few others have, too.
@@ -43,7 +43,7 @@ class NearDuplicates:
     `groups` and `partners` may be asked for once all records are added.
     """
 
-    def __init__(self, threshold: float = 0.85) -> None:
+    def __init__(self, threshold: float) -> None:
         self._threshold = threshold
         self._prompts = array("Q")
         self._wholes = array("Q")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from check_cases import CLEAN, Lines, check, found
+from tiny_model import make_tokenizer
 
+from edgeft import hf
+from edgeft.artifacts import Message
 from edgeft.dataset.check.check import check_records
 from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.codes import GROUPS
@@ -133,34 +138,65 @@ def test_special_tokens_of_the_model(plain: bool) -> None:
     assert found(report) == [(severity, "special-token-in-text", "train.jsonl:10", field) for field in fields]
 
 
-class Words:
-    """A tokenizer of words, and a template that refuses one of them."""
-
-    def render(
-        self, messages: list[dict[str, Any]], add_generation_prompt: bool, tools: Sequence[dict[str, Any]]
-    ) -> str:
-        text = " ".join(message["content"] for message in messages)
-        if "unsayable" in text:
-            raise EdgeftError("the chat template refuses this conversation")
-        return text
-
-    def encode(self, text: str) -> list[int]:
-        return [len(word) for word in text.split()]
+def template(messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[dict[str, Any]]) -> str:
+    """ChatML that refuses one word."""
+    text = VIEW.render(messages, add_generation_prompt, tools)
+    if "unsayable" in text:
+        raise EdgeftError("the chat template refuses this conversation")
+    return text
 
 
-@pytest.mark.parametrize(("fate", "severity"), [("error", "error"), ("drop", "warning"), ("truncate", "warning")])
-def test_over_length(fate: str, severity: str) -> None:
-    lines = [*CLEAN, ("Say it.", "word " * 39 + "word"), ("word " * 50 + "end",)]
-    report = check(lines, tokenizer=Words(), max_tokens=41, over_length=fate)
-    assert found(report) == [(severity, "over-length", f"train.jsonl:{line}", "") for line in (11, 12)]
+VIEW = hf.tokenizer_view(make_tokenizer(), Path("nowhere"))
+PICKY = replace(VIEW, render=template)
+LONG = ("Say it.", "word " * 99 + "word"), ("word " * 150 + "end",)
+
+
+@pytest.mark.parametrize(
+    ("fate", "severity", "done"),
+    [
+        ("error", "error", ["", ""]),
+        ("drop", "warning", ["dropped", "dropped"]),
+        ("truncate", "warning", ["", "cut into pieces"]),
+    ],
+)
+def test_over_length(fate: str, severity: str, done: list[str]) -> None:
+    report = check([*CLEAN, *LONG], tokenizer=PICKY, max_tokens=100, over_length=fate)
+    expected = [(severity, "over-length", f"train.jsonl:{line}", "") for line in (11, 12)]
+    if fate == "truncate":  # of a single exchange nothing can be removed
+        expected[0] = ("error", *expected[0][1:])
+    assert found(report) == expected
+    messages = {f.place.line: f.message for f in report.findings if f.code == "over-length"}
+    assert all(word in messages[line] for line, word in zip((11, 12), done, strict=True))
     lengths = report.figures["training"]["lengths"]
-    assert (lengths["unit"], lengths["longest"], lengths["longest_at"]) == ("tokens", 51, "train.jsonl:12")
+    longest = len(VIEW.encode(LONG[1][0])) + 1
+    assert (lengths["unit"], lengths["longest"], lengths["longest_at"]) == ("tokens", longest, "train.jsonl:12")
     assert lengths["over_length"] == 2
+    assert 0 < lengths["trained"] < lengths["total"]
 
 
 def test_a_template_that_refuses() -> None:
-    report = check([*CLEAN, ("Say it.", "unsayable")], tokenizer=Words())
+    report = check([*CLEAN, ("Say it.", "unsayable")], tokenizer=PICKY)
     assert found(report) == [("error", "template-refuses", "train.jsonl:11", "")]
+
+
+def test_what_cannot_be_trained_is_found_as_the_tokens_stage_finds_it() -> None:
+    endless = replace(VIEW, end_ids=[])
+    report = check(CLEAN, tokenizer=endless)
+    assert {row[1] for row in found(report)} == {"turn-without-end"}
+    assert report.found["error", "turn-without-end"] == len(CLEAN)
+    assert "lengths" in report.figures["training"]
+
+
+def test_thresholds() -> None:
+    def codes(**settings: Any) -> set[str]:
+        return {finding.code for finding in check(LABELS, **settings).findings}
+
+    assert "few-records" in codes() and "few-records" not in codes(few_records=30)
+    assert "label-imbalance" in codes(label_share=0.6) and "label-imbalance" not in codes()
+    assert "rare-label" in codes(label_examples=11) and "rare-label" not in codes()
+    alike = [*CLEAN, ("How do I boil an egg so that the yolk stays soft, ok?", "So")]
+    assert [row[1] for row in found(check(alike))] == ["near-duplicate"]
+    assert found(check(alike, near_threshold=0.99)) == []
 
 
 def test_labels() -> None:
