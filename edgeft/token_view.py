@@ -34,7 +34,7 @@ def print_previews(
     """
     coloured = console.color_system is not None
     for preview in previews:
-        console.print(_heading(preview), soft_wrap=True)
+        console.print(_heading(preview), soft_wrap=not console.is_terminal)
         for message in _messages(preview):
             console.print(Padding(message, (0, 0, 0, len(_INDENT))), soft_wrap=not console.is_terminal)
         page = _Page(coloured, console.width if console.is_terminal else 0, ids)
@@ -47,12 +47,14 @@ def print_previews(
 
 def _heading(preview: RecordPreview) -> Text:
     heading = Text(str(preview.place), style="bold")
-    if not preview.problems:
-        if preview.example > 1:
-            cut = f", cut after messages[{preview.turns[-1]}]"
+    if preview.cells:
+        if preview.examples > 1:
+            cut = f", cut after messages[{preview.turns[-1]}]" if preview.example > 1 and preview.turns else ""
             heading.append(f"  example {preview.example} of {preview.examples}{cut}", style="not bold")
         count, trained = preview.n_tokens, preview.n_trained
         heading.append(f"  {trained:,} of {count:,} tokens trained", style="not bold")
+        if preview.removed:
+            heading.append(f", {preview.removed} messages removed so that it fits", style="not bold red")
         if count > preview.max_tokens:
             heading.append(f", {count - preview.max_tokens:,} over dataset.max_tokens", style="not bold red")
     return heading

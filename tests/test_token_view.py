@@ -14,6 +14,7 @@ from tiny_model import make_tokenizer
 from edgeft import hf
 from edgeft.artifacts import Message
 from edgeft.dataset.findings import Place
+from edgeft.dataset.fitting import Limit
 from edgeft.dataset.preview import RecordPreview, Selection, preview_records
 from edgeft.dataset.records import Record
 from edgeft.token_view import print_previews, visible
@@ -41,7 +42,9 @@ train.jsonl:7  8 of 58 tokens trained
 def previews(messages: list[Message], most: int = 1000) -> list[RecordPreview]:
     """Returns the preview of one record."""
     record = Record(tuple(messages), Place("train.jsonl", 7))
-    return preview_records([record], hf.tokenizer_view(make_tokenizer(), Path("nowhere")), most, Selection())
+    return preview_records(
+        [record], hf.tokenizer_view(make_tokenizer(), Path("nowhere")), Limit(most, "error"), Selection()
+    )
 
 
 def printed(shown: list[RecordPreview], *, ids: bool = False, whole: bool = False, terminal: bool = False) -> str:

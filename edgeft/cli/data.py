@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
@@ -16,6 +16,7 @@ from edgeft.console import Output
 from edgeft.dataset.check.check import check_records
 from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.findings import Finding, raise_errors
+from edgeft.dataset.fitting import Limit, OverLength
 from edgeft.dataset.record import Record
 from edgeft.dataset.sources import Account, stream
 from edgeft.dataset.tokenizer import TokenizerView
@@ -28,6 +29,9 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 _model_option = click.option("--model", help="a checkpoint folder or hub id: counts its tokens, knows its markers")
 _max_tokens_option = click.option(
     "--max-tokens", type=click.IntRange(min=8), help=f"longest record  [default: {_DEFAULTS.max_tokens}]"
+)
+_over_length_option = click.option(
+    "--over-length", type=click.Choice(get_args(OverLength)), help="what becomes of longer ones  [default: error]"
 )
 _near_option = click.option(
     "--near", type=click.FloatRange(0.7, 1), help=f"likeness of near-duplicates  [default: {_DEFAULTS.near_duplicate}]"
@@ -47,6 +51,7 @@ def data() -> None:
 @click.option("--test", help="records held out from training")
 @_model_option
 @_max_tokens_option
+@_over_length_option
 @_near_option
 @click.option(
     "--few-records", type=AT_LEAST_ONE, default=1000, show_default=True, help="warn of fewer training records"
@@ -62,6 +67,7 @@ def check(
     test: str | None,
     model: str | None,
     max_tokens: int | None,
+    over_length: OverLength | None,
     near: float | None,
     few_records: int,
     label_share: float,
@@ -81,7 +87,7 @@ def check(
     tokenizer, special_tokens = _tokenizer(model or base)
     settings = CheckSettings(
         max_tokens=max_tokens or dataset.max_tokens,
-        over_length=dataset.over_length,
+        over_length=over_length or dataset.over_length,
         near_threshold=near or dataset.near_duplicate,
         few_records=few_records,
         label_share=label_share,
@@ -133,6 +139,7 @@ def split(source: str, out: Path, fraction: float, near: float | None) -> None:
 @click.option("--seed", type=int, help="show records drawn at random, not the first")
 @click.option("--line", "lines", type=AT_LEAST_ONE, multiple=True, help="show the record of this line; repeatable")
 @_max_tokens_option
+@_over_length_option
 @click.option("--ids", is_flag=True, help="show the id of each token")
 @click.option("--whole", is_flag=True, help="show long records whole")
 @click.option("--json", "as_json", is_flag=True, help="print the previews as JSON")
@@ -144,6 +151,7 @@ def preview(
     seed: int | None,
     lines: tuple[int, ...],
     max_tokens: int | None,
+    over_length: OverLength | None,
     ids: bool,
     whole: bool,
     as_json: bool,
@@ -160,7 +168,8 @@ def preview(
     findings: list[Finding] = []
     records = _only_records(_stream(sources), findings)
     selection = Selection(count=count, seed=seed, lines=lines)
-    previews = preview_records(records, tokenizer, max_tokens or dataset.max_tokens, selection)
+    limit = Limit(max_tokens or dataset.max_tokens, over_length or dataset.over_length)
+    previews = preview_records(records, tokenizer, limit, selection)
     if not previews:
         raise_errors(findings)
         raise EdgeftError("none of these records is there", ", ".join(sources), "name lines that hold records")

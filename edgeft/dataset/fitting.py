@@ -13,13 +13,16 @@ from edgeft.dataset.mask import Example, rendered, tokenize_turns
 from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import TokenizerView
 
+OverLength = Literal["error", "drop", "truncate"]
+"""What becomes of a record that is too long."""
+
 
 @dataclass(frozen=True)
 class Limit:
     """The most tokens of an example, and what becomes of a record that has one with more."""
 
     max_tokens: int
-    over_length: Literal["error", "drop", "truncate"]
+    over_length: OverLength
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from edgeft.dataset.findings import Finding, Place
+from edgeft.dataset.fitting import Limit, Part, fit
 from edgeft.dataset.mask import Example, tokenize_turns
 from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import TokenizerView
@@ -43,8 +44,8 @@ class Cell:
 class RecordPreview:
     """One example of a record in tokens: number `example` of `examples`, in which the messages `turns` are trained.
 
-    The first shows the whole record, with `notes` on the turns that are examples of their own. `problems` say why a
-    record has none.
+    The first shows the whole record, with `notes` on the turns that are examples of their own; `removed` messages were
+    taken out so that it fits. `problems` say why a record has no examples.
     """
 
     place: Place
@@ -53,6 +54,7 @@ class RecordPreview:
     example: int = 1
     examples: int = 1
     turns: tuple[int, ...] = ()
+    removed: int = 0
     notes: tuple[Finding, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -74,6 +76,7 @@ class RecordPreview:
             "example": self.example,
             "examples": self.examples,
             "turns": list(self.turns),
+            "messages_removed": self.removed,
             "tokens": self.n_tokens,
             "tokens_trained": self.n_trained,
             "max_tokens": self.max_tokens,
@@ -84,15 +87,16 @@ class RecordPreview:
 
 
 def preview_records(
-    records: Iterable[Record], tokenizer: TokenizerView, max_tokens: int, selection: Selection
+    records: Iterable[Record], tokenizer: TokenizerView, limit: Limit, selection: Selection
 ) -> list[RecordPreview]:
     """Returns the chosen records in tokens, in the order of the file (of the request, where lines are named).
 
-    A turn that is an example of its own comes after the whole record. A record that cannot be tokenized is shown with
-    its problems. Raises EdgeftError for a line without a record.
+    A turn that is an example of its own comes after the whole record. A record that cannot be trained is shown with its
+    problems, and one that is too long whole, unless the limit says that it is to be shortened. Raises EdgeftError for a
+    line without a record.
     """
     chosen = _chosen(records, selection)
-    return [preview for record in chosen for preview in _previews(record, tokenizer, max_tokens)]
+    return [preview for record in chosen for preview in _previews(record, tokenizer, limit)]
 
 
 def _chosen(stream: Iterable[Record], selection: Selection) -> list[Record]:
@@ -113,16 +117,31 @@ def _chosen(stream: Iterable[Record], selection: Selection) -> list[Record]:
     return [records[place] for place in sorted(places)]
 
 
-def _previews(record: Record, tokenizer: TokenizerView, max_tokens: int) -> Iterator[RecordPreview]:
+def _previews(record: Record, tokenizer: TokenizerView, limit: Limit) -> Iterator[RecordPreview]:
+    problems: list[Problem] = []
+    parts: list[Part] = []
     try:
         examples = [tokenize_text(record, tokenizer)] if record.is_text else tokenize_turns(record, tokenizer)
+        parts = [Part(record, example) for example in examples]
+        if limit.over_length == "truncate":
+            parts = fit(record, examples, tokenizer, limit).parts
     except EdgeftError as error:
-        yield RecordPreview(record.place, (), max_tokens, problems=tuple(error.problems))
-        return
-    for number, example in enumerate(examples, start=1):
-        cells = tuple(_cells(example, tokenizer, max_tokens))
-        count, notes = len(examples), example.apart if number == 1 else ()
-        yield RecordPreview(record.place, cells, max_tokens, number, count, example.turns, notes)
+        problems = error.problems
+    if not parts:
+        yield RecordPreview(record.place, (), limit.max_tokens, problems=tuple(problems))
+    for number, part in enumerate(parts, start=1):
+        first = number == 1
+        yield RecordPreview(
+            record.place,
+            tuple(_cells(part.example, tokenizer, limit.max_tokens)),
+            limit.max_tokens,
+            number,
+            len(parts),
+            part.example.turns,
+            part.removed,
+            part.example.apart if first else (),
+            tuple(problems) if first else (),
+        )
 
 
 def _cells(example: Example, tokenizer: TokenizerView, max_tokens: int) -> Iterator[Cell]:

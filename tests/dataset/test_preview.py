@@ -10,6 +10,7 @@ import template_zoo
 from dataset.zoo import byte_level, record_of, view_with
 from edgeft.artifacts import Message
 from edgeft.dataset.findings import Place
+from edgeft.dataset.fitting import Limit
 from edgeft.dataset.mask import tokenize_record
 from edgeft.dataset.preview import RecordPreview, Selection, preview_records
 from edgeft.dataset.records import Record
@@ -28,7 +29,7 @@ def view() -> TokenizerView:
 
 def only(messages: list[Message], view: TokenizerView, most: int = 1000) -> RecordPreview:
     """Returns the preview of one record as a whole."""
-    return preview_records([record_of(messages)], view, most, Selection())[0]
+    return preview_records([record_of(messages)], view, Limit(most, "error"), Selection())[0]
 
 
 def numbered(count: int) -> list[Record]:
@@ -70,7 +71,7 @@ def test_selections(view: TokenizerView) -> None:
     records = numbered(50)
 
     def lines(selection: Selection) -> list[int]:
-        return [preview.place.line for preview in preview_records(records, view, 100, selection)]
+        return [preview.place.line for preview in preview_records(records, view, Limit(100, "error"), selection)]
 
     assert lines(Selection()) == [2, 4, 6]
     assert lines(Selection(count=99)) == [2 * n for n in range(1, 51)]
@@ -79,7 +80,7 @@ def test_selections(view: TokenizerView) -> None:
     assert lines(Selection(lines=(8, 2))) == [8, 2]
     with pytest.raises(EdgeftError, match="no record on line 3, 777"):
         lines(Selection(lines=(2, 3, 777)))
-    assert preview_records([], view, 100, Selection(seed=1)) == []
+    assert preview_records([], view, Limit(100, "error"), Selection(seed=1)) == []
 
 
 def test_a_record_that_cannot_be_trained_has_its_problems(view: TokenizerView) -> None:
@@ -90,18 +91,32 @@ def test_a_record_that_cannot_be_trained_has_its_problems(view: TokenizerView) -
 
 def test_turns_that_are_examples_of_their_own_are_noted_and_shown(view: TokenizerView) -> None:
     record = record_of([*ROCKET, *ROCKET])
-    whole, cut = preview_records([record], view, 1000, Selection(count=1))
+    whole, cut = preview_records([record], view, Limit(1000, "error"), Selection(count=1))
     assert [(note.code, note.field) for note in whole.notes] == [("turn-apart", "messages[1]")]
     assert [(p.example, p.examples, p.turns) for p in (whole, cut)] == [(1, 2, (3,)), (2, 2, (1,))]
     assert cut.cells == only(ROCKET, view).cells
     assert cut.notes == ()
 
 
+def test_what_is_shortened_is_shown_as_it_is_trained(view: TokenizerView) -> None:
+    record = record_of([*ROCKET, *ROCKET])
+    most = len(tokenize_record(record_of(ROCKET), view).ids)
+    parts = preview_records([record], view, Limit(most, "truncate"), Selection())
+    assert [(part.removed, part.cells) for part in parts] == [
+        (2, only(ROCKET, view).cells),
+        (0, only(ROCKET, view).cells),
+    ]
+    (whole, *_) = preview_records([record], view, Limit(most - 1, "truncate"), Selection())
+    assert whole.removed == 0
+    assert "its last exchange alone is longer than" in whole.problems[0].what
+    assert any(cell.cut for cell in whole.cells)
+
+
 def test_json(view: TokenizerView) -> None:
     preview = only([*ROCKET, *ROCKET], view, most=20)
     content = json.loads(json.dumps(preview.to_json()))
     assert list(content) == [
-        *("file", "line", "example", "examples", "turns", "tokens", "tokens_trained", "max_tokens"),
+        *("file", "line", "example", "examples", "turns", "messages_removed", "tokens", "tokens_trained", "max_tokens"),
         *("notes", "problems", "cells"),
     ]
     assert (content["file"], content["line"], content["max_tokens"]) == ("train.jsonl", 7, 20)

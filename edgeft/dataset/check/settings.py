@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+
+from edgeft.dataset.fitting import OverLength
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class CheckSettings:
     """
 
     max_tokens: int = 1024
-    over_length: Literal["error", "drop", "truncate"] = "error"
+    over_length: OverLength = "error"
     near_threshold: float = 0.85
     few_records: int = 1000
     label_share: float = 0.9
