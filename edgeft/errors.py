@@ -30,6 +30,14 @@ class EdgeftError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class Interrupted(KeyboardInterrupt):
+    """Work was asked to stop and has saved everything; `how_far` says where. The command line exits 0."""
+
+    def __init__(self, how_far: str) -> None:
+        self.how_far = how_far
+        super().__init__(how_far)
+
+
 class GateError(EdgeftError):
     """A parity or evaluation gate failed: the work is done, the result is not good enough. Exits 3."""
 

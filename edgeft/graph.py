@@ -41,6 +41,7 @@ class Node:
     config: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Path] = field(default_factory=dict)
     resumable: bool = False
+    open_until_used: tuple[str, ...] = ()
 
 
 def near_groups(records: Iterable[Record], threshold: float) -> npt.NDArray[np.int64]:
@@ -150,8 +151,12 @@ class Graph:
         # A dataset on the hub, or the split of one in a folder, is known by its name.
         dataset |= {key: name for key, name in self._sources_of_records() if key not in files or "@" in name}
         yield Node("tokens", "tokens", self._make_tokens, (), dataset, {**files, **base})
-        training = config.train.model_dump(mode="json") | named
-        yield Node("adapter", "train", self._make_adapter, ("tokens",), training, base, resumable=True)
+        # Which checkpoints are kept, and who watches, changes nothing.
+        training = config.train.model_dump(mode="json", exclude={"keep", "report_to"}) | named
+        unused = ("rate_from_step",)
+        yield Node(
+            "adapter", "train", self._make_adapter, ("tokens",), training, base, resumable=True, open_until_used=unused
+        )
         yield Node("merged", "merge", self._make_merged, ("adapter",), named, base)
         yield Node("gguf", "convert", self._make_gguf, ("merged",), config.convert.model_dump())
         for name in self.file_types[1:]:
@@ -305,9 +310,10 @@ class Graph:
             raise EdgeftError(problems)
 
     def require_trainable(self) -> None:
-        """Raises EdgeftError unless the architecture can be converted and the device asked for is there."""
+        """Raises EdgeftError unless the device and the packages asked for are there, and the base can be converted."""
         from edgeft import hf
         from edgeft.convert import require_convertible
 
         hf.pick_device(self.config.train.device)
+        hf.require_reporters(self.config.train.report_to)
         require_convertible(self.base, self.config.convert)

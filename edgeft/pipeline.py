@@ -12,7 +12,7 @@ from edgeft.progress import Progress
 from edgeft.rundir import Recipe
 
 # A stage's number goes up when its code writes something else for equal inputs: what it made before is then stale.
-STAGE_VERSIONS = dict.fromkeys(STAGES, 1) | {"tokens": 3}
+STAGE_VERSIONS = dict.fromkeys(STAGES, 1) | {"tokens": 3, "train": 2}
 """Part of every artifact's key."""
 
 
@@ -90,4 +90,4 @@ class Pipeline:
         run = self.graph.run
         inputs = {name: run.input_hash(path) for name, path in node.sources.items()}
         inputs |= {name: run.content_hash(name) for name in node.needs}
-        return Recipe(node.stage, STAGE_VERSIONS[node.stage], node.config, inputs)
+        return Recipe(node.stage, STAGE_VERSIONS[node.stage], node.config, inputs, node.open_until_used)

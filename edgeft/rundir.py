@@ -32,17 +32,28 @@ _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "llama-cpp-python
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides an artifact's content. `inputs` maps a name to the SHA-256 of what it holds."""
+    """What decides an artifact's content. `inputs` maps a name to the SHA-256 of what it holds.
+
+    `open_until_used` names the keys of `config` that an unfinished artifact may differ in and still be gone on with:
+    the stage sees to it that the result is the same.
+    """
 
     stage: str
     version: int
     config: Mapping[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
+    open_until_used: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """A hash of everything above."""
         return sha256_json([self.stage, self.version, dict(self.config), dict(self.inputs)])
+
+    @property
+    def partial_key(self) -> str:
+        """A hash of what an unfinished artifact must agree in."""
+        config = {key: value for key, value in self.config.items() if key not in self.open_until_used}
+        return sha256_json([self.stage, self.version, config, dict(self.inputs)])
 
 
 class RunDir:
@@ -64,7 +75,7 @@ class RunDir:
         """Returns why the artifact has to be made, in a few words, or "" when it is up to date."""
         manifest = self.manifest(name)
         if manifest is None:
-            return "unfinished" if self._partial_key(name) == recipe.key else "missing"
+            return "unfinished" if self._partial_key(name) == recipe.partial_key else "missing"
         if manifest["key"] == recipe.key:
             return self._damage(name, manifest)
         changed = [key for key in recipe.config if manifest["config"].get(key) != recipe.config[key]]
@@ -95,10 +106,10 @@ class RunDir:
         earlier attempt at the *same* recipe as it is.
         """
         final, partial = self.path(name), self._partial(name)
-        if not resumable or self._partial_key(name) != recipe.key:
+        if not resumable or self._partial_key(name) != recipe.partial_key:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            write_json(partial / ".key.json", recipe.key)
+            write_json(partial / ".key.json", recipe.partial_key)
         started = time.monotonic()
         yield partial
         for path in list_files(partial):

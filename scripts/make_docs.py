@@ -77,6 +77,8 @@ def _type_name(field: FieldInfo) -> str:
         return names[annotation]
     if get_origin(annotation) is tuple:
         return "list of strings"
+    if get_origin(annotation) is dict:
+        return "table"
     inner = [names[choice] for choice in get_args(annotation) if choice in names]
     return inner[0] if len(inner) == 1 else "table"
 
@@ -89,6 +91,8 @@ def _default(field: FieldInfo) -> str:
         return "unset"
     if isinstance(default, Section):
         return ", ".join(f"`{key} = {value}`" for key, value in default.model_dump().items())
+    if default in ((), {}):
+        return "none"
     if isinstance(default, dict):
         return "; ".join(f"`{key}`: {', '.join(f'`{k} = {v}`' for k, v in value)}" for key, value in default.items())
     if isinstance(default, tuple):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgeft.console import Output
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, Interrupted
 
 # What `pip install edgeft` leaves out, so that a device needs no torch.
 _TRAIN_LIBRARIES = {
@@ -35,6 +35,10 @@ class Cli(click.Group):
         except EdgeftError as error:
             Output().problems(error)
             ctx.exit(error.exit_code)
+        except Interrupted as stop:
+            said = f"stopped at {stop.how_far}, and saved: the same command goes on from there"
+            Output().err.print(said, soft_wrap=True)
+            ctx.exit(0)
         except ModuleNotFoundError as error:
             library = (error.name or "").partition(".")[0]
             if library not in _TRAIN_LIBRARIES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,18 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     evaluations: int = Field(10, ge=1, description="evaluations (and checkpoints) over the whole training")
     patience: int = Field(3, ge=1, description="evaluations without improvement before training stops")
+    best_by: Literal["loss", "exact_match", "field_f1"] = Field(
+        "loss", description="what the best adapter is chosen by: the evaluation's loss, or answers to its records"
+    )
+    answers: int = Field(32, ge=1, description="evaluation records answered each time, unless `best_by` is the loss")
+    keep: int = Field(1, ge=1, description="best checkpoints kept while training, besides the last")
+    rate_from_step: dict[Annotated[int, Field(strict=False, ge=1)], Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="another peak rate from a step on, `{120 = 5e-5}`: a training that was cut short goes on with it",
+    )
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+        (), strict=False, description="where else figures go while training: `tensorboard`, `wandb`, `trackio`"
+    )
     seed: int = Field(0, ge=0, description="seed of shuffling, dropout and initialisation")
     packing: bool = Field(False, description="records one behind another, not padded: for CUDA")
     token_budget: int | None = Field(

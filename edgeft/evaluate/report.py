@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgeft.artifacts import EvalReport
 from edgeft.dataset.records import Record
-from edgeft.evaluate.metric import is_exact, score
 from edgeft.files import write_json, write_text
+from edgeft.metric import is_exact, score
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers import PreTrainedTokenizerFast as Tokenizer
-from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback
+from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from edgeft.hf.layers import AdaptedLinear, adapted_linear, register_attention
 from edgeft.hf.models import (
@@ -26,6 +26,7 @@ from edgeft.hf.models import (
     resolve_checkpoint,
     seed_everything,
 )
+from edgeft.hf.reporters import reporters, require_reporters
 from edgeft.hf.tokenizers import (
     encode,
     encode_more,
@@ -42,7 +43,7 @@ from edgeft.hf.tokenizers import (
 __all__ = [
     "AdaptedLinear",
     "Device",
-    "EarlyStoppingCallback",
+    "ExportableState",
     "PreTrainedModel",
     "PrinterCallback",
     "Tokenizer",
@@ -69,6 +70,8 @@ __all__ = [
     "quiet",
     "register_attention",
     "render",
+    "reporters",
+    "require_reporters",
     "resolve_checkpoint",
     "seed_everything",
     "special_texts",

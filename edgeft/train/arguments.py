@@ -12,14 +12,14 @@ from edgeft.config import TrainConfig
 def training_arguments(
     config: TrainConfig, checkpoints: Path, device: hf.Device, n_batches: int, recompute: bool
 ) -> hf.TrainingArguments:
-    """Returns the Trainer's arguments for `n_batches` forward passes an epoch.
+    """Returns the Trainer's arguments for `n_batches` forward passes an epoch of each process.
 
     Evaluations and checkpoints are spread evenly over the training.
     """
     steps_per_epoch = math.ceil(n_batches / config.accumulation)
     total_steps = max(1, math.ceil(config.epochs * steps_per_epoch))
     interval = max(1, total_steps // config.evaluations)
-    return hf.TrainingArguments(
+    arguments = hf.TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size,
@@ -38,10 +38,10 @@ def training_arguments(
         eval_steps=interval,
         save_strategy="steps",
         save_steps=interval,
-        save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
+        metric_for_best_model=f"eval_{config.best_by}",
+        greater_is_better=config.best_by != "loss",
+        logging_nan_inf_filter=False,
         logging_steps=max(1, min(10, interval)),
         disable_tqdm=True,
         report_to="none",
@@ -50,3 +50,6 @@ def training_arguments(
         dataloader_pin_memory=device == "cuda",
         prediction_loss_only=True,
     )
+    if arguments.world_size == 1 and arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # one process trains on one GPU; the Trainer would take all, with torch's DataParallel
+    return arguments

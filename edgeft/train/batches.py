@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import BatchSampler, Dataset, Sampler
 
+from edgeft.dataset.findings import Place
 from edgeft.dataset.tokens import TokenizedExamples
 
 IGNORED = -100
 """torch's cross-entropy leaves out positions with this label."""
+
+FILLER = -1
+"""In the place of an example's number: two tokens of which none is trained."""
 
 
 class ExampleDataset(Dataset[dict[str, list[int]]]):
@@ -27,7 +32,13 @@ class ExampleDataset(Dataset[dict[str, list[int]]]):
         """Tokens of each example."""
         return [int(length) for length in self._examples.lengths]
 
+    def place(self, index: int) -> Place:
+        """Returns where the record of an example is."""
+        return self._examples.place(index)
+
     def __getitem__(self, index: int) -> dict[str, list[int]]:
+        if index == FILLER:
+            return {"input_ids": [0, 0], "labels": [IGNORED, IGNORED]}
         example = self._examples[index]
         labels = [token if flag else IGNORED for token, flag in zip(example.ids, example.trained, strict=True)]
         return {"input_ids": example.ids, "labels": labels}
@@ -77,6 +88,57 @@ class LengthGroupedSampler(Sampler[int]):
         for batch in batches:
             if len(batch) < self._batch_size:
                 yield from batch
+
+
+class Rounds(Sampler[list[int]]):
+    """Batches, as many as `processes` can share: the last round is filled up with batches that train nothing.
+
+    accelerate deals batch i to process i modulo `processes`, so that an optimizer step takes the records that one
+    process takes which accumulates `processes` times as many batches. (accelerate itself would fill the round up with
+    records of the first batches, which are then trained twice.)
+    """
+
+    def __init__(self, batches: Sampler[list[int]], processes: int = 1) -> None:
+        self._batches = batches
+        self._processes = processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of this epoch."""
+        ordered: Any = self._batches.sampler if isinstance(self._batches, BatchSampler) else self._batches
+        ordered.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self._batches) // self._processes) * self._processes  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from self._batches
+        for _ in range(len(self) - len(self._batches)):  # type: ignore[arg-type]
+            yield [FILLER]
+
+
+class Steps:
+    """Which examples each optimizer step trains, all processes together. Steps count from 0."""
+
+    def __init__(self, batches: Rounds, lengths: Sequence[int], batches_a_step: int) -> None:
+        self._batches = batches
+        self._lengths = lengths
+        self._batches_a_step = batches_a_step
+        self._known: tuple[int, list[list[int]]] = (-1, [])
+        self.in_epoch = -(-len(batches) // batches_a_step)
+        """Steps in an epoch."""
+
+    def examples(self, step: int) -> list[int]:
+        """Returns the numbers of the examples that a step trains."""
+        epoch, place = divmod(step, self.in_epoch)
+        if self._known[0] != epoch:
+            self._batches.set_epoch(epoch)
+            self._known = (epoch, list(self._batches))
+        mine = self._known[1][place * self._batches_a_step : (place + 1) * self._batches_a_step]
+        return [index for batch in mine for index in batch if index != FILLER]
+
+    def tokens(self, step: int) -> int:
+        """Returns how many tokens a step's examples have, padding not counted."""
+        return sum(self._lengths[index] for index in self.examples(step))
 
 
 def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:

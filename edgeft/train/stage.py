@@ -14,25 +14,32 @@ from edgeft import hf
 from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint, Tokens
 from edgeft.config import TrainConfig
 from edgeft.dataset.tokens import TokenizedExamples
-from edgeft.errors import EdgeftError
-from edgeft.files import write_json
+from edgeft.errors import EdgeftError, Interrupted
+from edgeft.files import write_json, write_text
+from edgeft.loss_curve import loss_curve_svg
 from edgeft.progress import Progress, silent
+from edgeft.train.answers import Answers
 from edgeft.train.arguments import training_arguments
-from edgeft.train.batches import ExampleDataset, LengthGroupedSampler, collate
-from edgeft.train.checkpoints import latest_complete
+from edgeft.train.batches import ExampleDataset, LengthGroupedSampler
+from edgeft.train.checkpoints import resumable
 from edgeft.train.fast import accelerate_model, can_attend
+from edgeft.train.guard import Guard, Rates
+from edgeft.train.limit import measure_limit
 from edgeft.train.packing import TokenBudgetSampler
+from edgeft.train.stopping import EarlyStop, StopRequest
 from edgeft.train.trainers import PackedTrainer, PaddedTrainer
-from edgeft.train.watching import Watcher
+from edgeft.train.watching import Keeper, Watcher, read_metrics
 from edgeft.weights import CheckpointWeights
 
 
 def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, progress: Progress = silent) -> Adapter:
-    """Trains an adapter into the folder `out`, resuming from the checkpoints that a killed run left there.
+    """Trains an adapter into the folder `out`, going on from the checkpoints that an earlier attempt left there.
 
-    The adapter with the lowest evaluation loss is kept. `out` gets adapter_config.json, adapter_model.safetensors,
-    training.json (figures of the whole training) and logs/metrics.jsonl. Raises EdgeftError when CUDA is asked for and
-    absent, or when `train.lora.targets` names layers that the model has not.
+    The adapter that is best by `config.best_by` is kept. `out` gets adapter_config.json, adapter_model.safetensors,
+    training.json (figures of the whole training) and logs/ (metrics.jsonl and loss.svg). Raises Interrupted when a
+    signal stopped it with everything saved. Raises EdgeftError when CUDA is asked for and absent, when
+    `train.lora.targets` names layers that the model has not, when `config.best_by` cannot be measured, and when the
+    loss is no number or explodes.
     """
     hf.quiet()
     device = hf.pick_device(config.device)
@@ -44,20 +51,43 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
             remedy="install torch 2.10 or newer, or set it to false",
         )
     training = ExampleDataset(TokenizedExamples(tokens.path / "train"))
-    evaluation = ExampleDataset(TokenizedExamples(tokens.path / "evaluation"))
-    checkpoints = out / "checkpoints"
-    trainer = _trainer(base, config, device, checkpoints, (training, evaluation))
-    trainer.remove_callback(hf.PrinterCallback)
-    trainer.add_callback(hf.EarlyStoppingCallback(early_stopping_patience=config.patience))
-    trainer.add_callback(Watcher(progress, out / "logs" / "metrics.jsonl"))
-    resumed = latest_complete(checkpoints)
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    cast(Any, trainer.model).save_pretrained(str(out), save_embedding_layers=False)
-    (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; the manifest says more
-    write_json(out / BASE_RECORD, {"fingerprint": CheckpointWeights(base).fingerprint()})
-    write_json(out / "training.json", _figures(trainer, device, _efficiency(training.lengths, config)))
-    shutil.rmtree(checkpoints)
+    evaluated = TokenizedExamples(tokens.path / "evaluation")
+    answers = None if config.best_by == "loss" else Answers(base, evaluated, config.answers, config.best_by)
+    trainer = _trainer(base, config, device, out / "checkpoints", (training, ExampleDataset(evaluated)), answers)
+    _run(trainer, training, config, out, progress)
+    if trainer.args.should_save:
+        cast(Any, trainer.model).save_pretrained(str(out), save_embedding_layers=False)
+        (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; the manifest says more
+        write_json(out / BASE_RECORD, {"fingerprint": CheckpointWeights(base).fingerprint()})
+        write_json(out / "training.json", _figures(trainer, device, _efficiency(training.lengths, config)))
+        write_text(out / "logs" / "loss.svg", loss_curve_svg(read_metrics(out / "logs" / "metrics.jsonl"), "loss"))
+        shutil.rmtree(out / "checkpoints")
     return Adapter.open(out)
+
+
+def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out: Path, progress: Progress) -> None:
+    """Trains to the end, from the newest checkpoint on where there is one; the best weights are then in the model."""
+    stop, end, guard = StopRequest(), EarlyStop(config.patience), Guard(trainer, data)
+    watcher = Watcher(
+        progress,
+        out / "logs" / "metrics.jsonl",
+        guard,
+        trainer.steps,
+        measure_limit(cast(torch.nn.Module, trainer.model)),
+    )
+    trainer.log_with = watcher.complete
+    trainer.remove_callback(hf.PrinterCallback)
+    others = hf.reporters(config.report_to, out / "logs") if trainer.args.should_save else []
+    for callback in (guard, end, Rates(config.rate_from_step), watcher, stop, Keeper(config.keep), *others):
+        trainer.add_callback(callback)
+    resumed = resumable(out / "checkpoints", config.rate_from_step)
+    if resumed is not None and end.over(trainer.args, trainer.saved_state(resumed)):
+        trainer.finish(resumed)
+        return
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    if stop.requested and not end.over(trainer.args, trainer.state):
+        raise Interrupted(f"step {trainer.state.global_step} of {trainer.state.max_steps} of training")
 
 
 def _trainer(
@@ -66,7 +96,8 @@ def _trainer(
     device: hf.Device,
     checkpoints: Path,
     data: tuple[ExampleDataset, ExampleDataset],
-) -> hf.Trainer:
+    answers: Answers | None,
+) -> PaddedTrainer:
     """Returns the Trainer of a freshly adapted model, over (training, evaluation) examples."""
     packed = config.packing
     recompute = config.gradient_checkpointing
@@ -83,13 +114,15 @@ def _trainer(
         "args": training_arguments(config, checkpoints, device, n_batches, padded_recompute),
         "train_dataset": training,
         "eval_dataset": evaluation,
+        "rates": config.rate_from_step,
+        "measure": answers,
     }
     if not packed:
-        return PaddedTrainer(**options, data_collator=collate)
+        return PaddedTrainer(**options)
     longest_first = sorted([*training.lengths, *evaluation.lengths], reverse=True)
     most = max(longest_first[0], config.token_budget or sum(longest_first[: config.batch_size]))
     accelerate_model(model, tokens=most, recompute=recompute)
-    return PackedTrainer(config.token_budget, **options)
+    return PackedTrainer(token_budget=config.token_budget, **options)
 
 
 def _efficiency(lengths: Sequence[int], config: TrainConfig) -> float:
@@ -114,5 +147,7 @@ def _figures(trainer: hf.Trainer, device: hf.Device, efficiency: float) -> dict[
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
         "evaluation_losses": evaluations,
-        "best_evaluation_loss": trainer.state.best_metric,
+        "best_evaluation_loss": min(evaluations, default=None),
+        "best_step": trainer.state.best_global_step,
+        "best_by": {str(trainer.args.metric_for_best_model).removeprefix("eval_"): trainer.state.best_metric},
     }

@@ -2,35 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from edgeft import hf
-from edgeft.train.batches import ExampleDataset, LengthGroupedSampler, collate
-from edgeft.train.fast import packed_loss
+from edgeft.train.batches import IGNORED, ExampleDataset, LengthGroupedSampler, Rounds, Steps, collate
+from edgeft.train.checkpoints import STATE, path_of
+from edgeft.train.fast import packed_loss, plain_layers
 from edgeft.train.packing import TokenBudgetSampler, pack
 
-Loader = DataLoader[dict[str, list[int]]]
+Examples = Sequence[dict[str, list[int]]]
+Loader = DataLoader[dict[str, Any]]
+Measure = Callable[[hf.PreTrainedModel], dict[str, float]]
+"""What is measured of a model in evaluation mode, beside its loss."""
 
 
 class PaddedTrainer(hf.Trainer):
-    """Batches of about equal length, padded to the longest."""
+    """Batches of about equal length, padded to the longest; losses are means over trained tokens.
+
+    `rates` are those of `train.rate_from_step`, `measure` what each evaluation finds out beside the loss.
+    """
+
+    def __init__(self, rates: Mapping[int, float], measure: Measure | None, **options: Any) -> None:
+        self.rates = rates
+        self._measure = measure
+        self._losses: list[torch.Tensor] = []
+        self.log_with: Callable[[dict[str, float]], dict[str, float]] = dict
+        """Completes what is logged."""
+        super().__init__(**options)
+        lengths, processes = _examples(self.train_dataset).lengths, self.accelerator.num_processes
+        self._rounds = Rounds(self.batches(lengths), processes)
+        self.steps = Steps(self._rounds, lengths, self.args.gradient_accumulation_steps * processes)
+        """Which examples each optimizer step trains."""
+        mine = slice(self.accelerator.process_index, None, processes)
+        self._evaluation = list(self.batches(_examples(self.eval_dataset).lengths))[mine]
+        self.add_callback(_EpochOrder(self._rounds, self.steps.in_epoch))
+
+    # Batches
+
+    def collate(self, examples: Examples) -> dict[str, Any]:
+        """Returns a batch as `training_step` takes it."""
+        return collate(examples)
+
+    def batches(self, lengths: Sequence[int]) -> Sampler[list[int]]:
+        """Returns the numbers of examples of these lengths, in batches."""
+        batch_size = self.args.per_device_train_batch_size
+        ordered = LengthGroupedSampler(lengths, batch_size, self.args.seed)
+        return cast(Sampler[list[int]], BatchSampler(ordered, batch_size, drop_last=False))
 
     def get_train_dataloader(self) -> Loader:
-        """Returns the training batches."""
-        return self._loader(self.train_dataset, collate_fn=collate)
-
-    def _loader(self, dataset: Any, **options: Any) -> Loader:
-        assert isinstance(dataset, ExampleDataset)
-        if "batch_sampler" not in options:
-            batch_size = self.args.per_device_train_batch_size
-            sampler = LengthGroupedSampler(dataset.lengths, batch_size, self.args.seed)
-            options |= {"batch_size": batch_size, "sampler": sampler}
-        loader: Loader = DataLoader(dataset, pin_memory=self.args.dataloader_pin_memory, **options)
+        """Returns the training batches of this process."""
+        options: dict[str, Any] = {"collate_fn": self.collate, "pin_memory": self.args.dataloader_pin_memory}
+        loader: Loader = DataLoader(_examples(self.train_dataset), batch_sampler=self._rounds, **options)
         return cast(Loader, self.accelerator.prepare(loader))
+
+    # Training
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Returns the schedule of the learning rate, at another peak from some steps on."""
+        schedule: Any = super().create_scheduler(num_training_steps, optimizer)
+        if self.rates:
+            shape, peak = schedule.lr_lambdas[0], self.args.learning_rate
+
+            def scaled(step: int) -> float:
+                begun = [start for start in self.rates if start <= step]
+                return float(shape(step)) * (self.rates[max(begun)] / peak if begun else 1.0)
+
+            schedule.lr_lambdas = [scaled] * len(schedule.lr_lambdas)
+        return schedule
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Goes forward and back through one batch, and returns its part of the optimizer step's loss."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._losses.append(loss)
+        return loss
+
+    def take_loss(self) -> float:
+        """Returns the loss of the optimizer step whose gradients are ready, over all processes."""
+        loss = torch.stack(self._losses).sum()
+        self._losses.clear()
+        return float(cast(torch.Tensor, self.accelerator.reduce(loss, "mean")))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs figures, completed by `log_with`."""
+        super().log(self.log_with(logs), start_time)
+
+    # Evaluation
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Returns, and logs, the mean loss over all trained tokens of the evaluation, and what `measure` finds."""
+        with self._evaluating() as model:
+            parts = [self.summed_loss(model, batch) for batch in self._evaluation]
+            sums = torch.tensor(parts, dtype=torch.float64, device=self.args.device).reshape(-1, 2).sum(0)
+            loss, count = cast(torch.Tensor, self.accelerator.reduce(sums, "sum")).tolist()
+            found = {"loss": loss / count, **self.measured(model)}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def summed_loss(self, model: Any, batch: Sequence[int], dataset: ExampleDataset | None = None) -> tuple[float, int]:
+        """Returns the loss summed over the trained tokens of a batch of the evaluation, in nats, and their number."""
+        examples = [(dataset or _examples(self.eval_dataset))[index] for index in batch]
+        count = sum(label != IGNORED for example in examples for label in example["labels"][1:])
+        if count == 0:
+            return 0.0, 0
+        inputs = self._prepare_inputs(self.collate(examples))
+        with torch.no_grad():
+            return self.batch_loss(model, inputs, count) * count, count
+
+    def losses_alone(self, chosen: Sequence[int]) -> list[float]:
+        """Returns the loss of each of these training examples by itself, as the weights are now, in nats a token."""
+        with self._evaluating() as model:
+            sums = [self.summed_loss(model, [index], _examples(self.train_dataset)) for index in chosen]
+        return [loss / count if count else 0.0 for loss, count in sums]
+
+    def batch_loss(self, model: Any, inputs: Mapping[str, Any], count: int) -> float:
+        """Returns the mean loss over the `count` trained tokens of a batch."""
+        return float(model(**inputs).loss)
+
+    def measured(self, model: Any) -> dict[str, float]:
+        """Returns what `measure` finds."""
+        return {} if self._measure is None else self._measure(model)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[Any]:
+        model = cast(Any, self.accelerator.unwrap_model(self.model))
+        model.eval()
+        try:
+            yield model
+        finally:
+            model.train()
+
+    def saved_state(self, checkpoint: Path) -> hf.TrainerState:
+        """Returns the state of a checkpoint."""
+        return cast(hf.TrainerState, hf.TrainerState.load_from_json(str(checkpoint / STATE)))
+
+    def finish(self, checkpoint: Path) -> None:
+        """Takes the state of a training that had ended when it was cut short, and the best weights it saved."""
+        self.state = self.saved_state(checkpoint)
+        self.state.best_model_checkpoint = str(path_of(checkpoint.parent, self.state.best_global_step or 0))
+        self._load_best_model()
 
 
 class PackedTrainer(PaddedTrainer):
@@ -40,19 +161,28 @@ class PackedTrainer(PaddedTrainer):
         self._token_budget = token_budget
         super().__init__(**options)
 
-    def get_train_dataloader(self) -> Loader:
-        """Returns the training batches."""
-        return self._packed(self.train_dataset)
+    def collate(self, examples: Examples) -> dict[str, Any]:
+        """Returns a batch as `packed_loss` takes it."""
+        return pack(examples)
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Loader:
-        """Returns the evaluation batches."""
-        return self._packed(self.eval_dataset if eval_dataset is None else eval_dataset)
-
-    def _packed(self, dataset: Any) -> Loader:
+    def batches(self, lengths: Sequence[int]) -> Sampler[list[int]]:
+        """Returns the numbers of examples of these lengths, in batches."""
         if self._token_budget is None:
-            return self._loader(dataset, collate_fn=pack)
-        sampler = TokenBudgetSampler(dataset.lengths, self._token_budget, self.args.seed)
-        return self._loader(dataset, collate_fn=pack, batch_sampler=sampler)
+            return super().batches(lengths)
+        return TokenBudgetSampler(lengths, self._token_budget, self.args.seed)
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Goes forward and back, and after the last batch of a step takes the mean of the processes' gradients."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        # The loss goes past the forward pass of accelerate's DistributedDataParallel, which would have done this.
+        if self.accelerator.num_processes > 1 and self.accelerator.sync_gradients:
+            gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+            flat = cast(torch.Tensor, self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean"))
+            for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+        return loss
 
     def compute_loss(
         self,
@@ -61,6 +191,41 @@ class PackedTrainer(PaddedTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Returns the loss over the trained tokens of the optimizer step, of which this batch may be a part."""
+        """Returns the loss over the trained tokens of the optimizer step, of which this batch may be a part.
+
+        With several processes it is as many times larger, since the mean of their gradients is taken.
+        """
         loss = packed_loss(self.accelerator.unwrap_model(model), inputs, num_items_in_batch)
+        if self.accelerator.num_processes > 1:
+            loss = loss * self.accelerator.num_processes
         return (loss, {"loss": loss}) if return_outputs else loss
+
+    def batch_loss(self, model: Any, inputs: Mapping[str, Any], count: int) -> float:
+        """Returns the mean loss over the `count` trained tokens of a batch."""
+        return float(packed_loss(model, inputs, count))
+
+    def measured(self, model: Any) -> dict[str, float]:
+        """Returns what `measure` finds with the layers as transformers has them, which can generate."""
+        if self._measure is None:
+            return {}
+        with plain_layers(model):
+            return self._measure(model)
+
+
+class _EpochOrder(hf.TrainerCallback):
+    """Tells our batches the epoch, which accelerate does not when several processes resume in the middle of one."""
+
+    def __init__(self, rounds: Rounds, steps_in_epoch: int) -> None:
+        self._rounds = rounds
+        self._steps_in_epoch = steps_in_epoch
+
+    def on_epoch_begin(
+        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
+    ) -> None:
+        """Sets the epoch, of which no step has been made, or some when resumed."""
+        self._rounds.set_epoch(state.global_step // self._steps_in_epoch)
+
+
+def _examples(dataset: Any) -> ExampleDataset:
+    assert isinstance(dataset, ExampleDataset)
+    return dataset

@@ -1,43 +1,104 @@
-"""Follows a training: progress with the loss, and every logged figure in a file."""
+"""Follows a training: progress while it runs, every logged figure in a file, checkpoints marked and kept."""
 
 from __future__ import annotations
 
 import json
+import resource
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from edgeft import hf
 from edgeft.progress import Progress
-from edgeft.train.checkpoints import mark_complete
+from edgeft.train.batches import Steps
+from edgeft.train.checkpoints import keep_best, mark_complete, path_of
+from edgeft.train.guard import Guard
+from edgeft.train.limit import Limit
+
+_STEPS_TIMED = 20
 
 
-class Watcher(hf.TrainerCallback):
-    """Reports steps and losses, appends the Trainer's log to `metrics_path` as JSONL, marks complete checkpoints."""
+class Watcher(hf.TrainerCallback, hf.ExportableState):
+    """Reports steps with loss and speed, and appends the figures to `metrics_path` as JSONL.
 
-    def __init__(self, progress: Progress, metrics_path: Path) -> None:
+    Losses are means over the steps since the last figures; what was not written yet is in each checkpoint, so that a
+    resumed training writes the figures of the uninterrupted one. Only the first process reports and writes.
+    """
+
+    def __init__(self, progress: Progress, metrics_path: Path, guard: Guard, steps: Steps, limit: Limit | None) -> None:
         self._progress = progress
         self._metrics_path = metrics_path
-        self._losses: dict[str, float] = {}
+        self._guard = guard
+        self._steps = steps
+        self._limit = limit
+        self._shown: dict[str, float] = {}
+        self._pace: deque[tuple[float, int]] = deque(maxlen=_STEPS_TIMED)
+        self._began = 0.0
+        self.losses: list[float] = []
+        self.tokens = 0
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a resumed training goes on with."""
+        return {"args": {}, "attributes": {"losses": self.losses, "tokens": self.tokens}}
 
     def on_train_begin(
         self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
     ) -> None:
         """Drops figures logged after the step that a resumed training starts from."""
-        self._metrics_path.parent.mkdir(parents=True, exist_ok=True)
-        kept = []
-        if self._metrics_path.exists():
-            lines = self._metrics_path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
-        self._metrics_path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        saved: Any = state.stateful_callbacks
+        kept = saved.get("Watcher", {}).get("attributes", {})
+        self.losses, self.tokens = list(kept.get("losses", [])), int(kept.get("tokens", 0))
+        if state.is_world_process_zero:
+            self._metrics_path.parent.mkdir(parents=True, exist_ok=True)
+            lines = read_metrics(self._metrics_path)
+            self._metrics_path.write_text("")
+            for line in lines:
+                if line["step"] <= state.global_step:
+                    self._write(line)
         self._progress(state.global_step, state.max_steps, "resumed" if state.global_step else "")
+
+    def on_step_begin(
+        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
+    ) -> None:
+        """Starts the clock; evaluations and checkpoints do not count."""
+        self._began = time.perf_counter()
 
     def on_step_end(
         self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
     ) -> None:
         """Reports the step."""
-        status = "  ".join(f"{name} {loss:.4f}" for name, loss in self._losses.items())
-        self._progress(state.global_step, state.max_steps, status)
+        tokens = self._steps.tokens(state.global_step - 1)
+        self._pace.append((time.perf_counter() - self._began, tokens))
+        self.tokens += tokens
+        self.losses.append(self._guard.loss)
+        self._shown["loss"] = self._guard.loss
+        self._progress(state.global_step, state.max_steps, self._status())
+
+    def _status(self) -> str:
+        parts = [f"{name} {value:.4f}" for name, value in self._shown.items()]
+        parts.append(f"{self._tokens_per_second():,.0f} tokens/s")
+        if self._limit is not None:
+            parts.append(f"{self._limit.share(self._tokens_per_second()):.0%} of the matmul limit")
+        return "  ".join([*parts, f"{_peak_bytes() / 2**30:.1f} GiB"])
+
+    def _tokens_per_second(self) -> float:
+        seconds = sum(seconds for seconds, _ in self._pace)
+        return sum(tokens for _, tokens in self._pace) / seconds if seconds else 0.0
+
+    def complete(self, logs: dict[str, float]) -> dict[str, float]:
+        """Returns the Trainer's figures with ours: the mean loss, tokens trained so far, speed and memory."""
+        if "loss" not in logs:
+            return logs
+        loss = sum(self.losses) / len(self.losses)
+        self.losses = []
+        speed = self._tokens_per_second()
+        ours = {"loss": loss, "tokens": self.tokens, "tokens_per_second": round(speed, 1)}
+        if self._limit is not None:
+            ours["limit_share"] = round(self._limit.share(speed), 4)
+        return {**logs, **ours, "peak_gib": round(_peak_bytes() / 2**30, 3)}
 
     def on_log(
         self,
@@ -47,16 +108,49 @@ class Watcher(hf.TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Keeps the figures."""
+        """Keeps the figures of steps and of evaluations."""
         figures = logs or {}
-        for key, name in (("loss", "loss"), ("eval_loss", "evaluation")):
-            if key in figures:
-                self._losses[name] = figures[key]
-        line = json.dumps({"step": state.global_step, "time": round(time.time(), 3), **figures})
+        if "eval_loss" in figures:
+            self._shown["evaluation"] = figures["eval_loss"]
+        if state.is_world_process_zero and {"loss", "eval_loss"} & figures.keys():
+            self._write({"step": state.global_step, "time": round(time.time(), 3), **figures})
+
+    def _write(self, line: dict[str, Any]) -> None:
         with self._metrics_path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(json.dumps(line) + "\n")
+
+
+class Keeper(hf.TrainerCallback):
+    """Marks a checkpoint when every process has written its part, and removes those that need not be kept."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
 
     def on_save(self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any) -> None:
         """Marks the checkpoint that has just been written."""
-        assert args.output_dir is not None
-        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        if args.world_size > 1:
+            torch.distributed.barrier()
+        if args.should_save:
+            folder, metric = Path(str(args.output_dir)), str(args.metric_for_best_model)
+            mark_complete(path_of(folder, state.global_step))
+            sign = 1 if args.greater_is_better else -1
+            scores = {int(entry["step"]): sign * entry[metric] for entry in state.log_history if metric in entry}
+            keep_best(folder, scores, self._keep)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of metrics.jsonl that are whole; a kill may have cut the last one."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def _peak_bytes() -> int:
+    """The most memory taken so far: of the GPU where there is one, else by this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -31,7 +31,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if grad is not None:
                 grad.index_copy_(0, places[rows], logits @ head)
         ctx.grad = grad
-        return torch.cat(losses).sum() / divisor.squeeze()
+        return torch.cat([*losses, divisor.new_zeros(1)]).sum() / divisor.squeeze()
 
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[Any, ...]:

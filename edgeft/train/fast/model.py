@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -53,6 +54,25 @@ def accelerate_model(
     return plan
 
 
+@contextmanager
+def plain_layers(model: torch.nn.Module) -> Iterator[None]:
+    """Puts the layers of transformers back inside the block, over the same weights, so that the model can generate."""
+    causal = cast(Any, model).get_base_model()
+    decoder = causal.model
+    layers, norm = list(decoder.layers), decoder.norm
+    for place, layer in enumerate(layers):
+        decoder.layers[place] = layer.plain[0] if isinstance(layer, _FastLayer) else layer
+    decoder.norm = norm.plain[0] if isinstance(norm, _FastNorm) else norm
+    causal.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        causal.set_attn_implementation(PACKED)
+        decoder.norm = norm
+        for place, layer in enumerate(layers):
+            decoder.layers[place] = layer
+
+
 def packed_loss(
     model: torch.nn.Module, batch: Mapping[str, Any], divisor: torch.Tensor | int | None = None
 ) -> torch.Tensor:
@@ -81,6 +101,7 @@ class _FastLayer(torch.nn.Module):
         super().__init__()
         for name, child in layer.named_children():
             self.add_module(name, child)
+        self.plain = (layer,)  # in a tuple, so that its weights are not counted twice
         self._parts = parts
         self._recompute = recompute
 
@@ -104,6 +125,7 @@ class _FastNorm(torch.nn.Module):
 
     def __init__(self, norm: torch.nn.Module) -> None:
         super().__init__()
+        self.plain = (norm,)
         self.weight = norm.weight
         self._eps = cast(float, norm.variance_epsilon)
 

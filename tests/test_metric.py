@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edgeft.evaluate.metric import is_exact, score
+from edgeft.metric import is_exact, score
 
 
 @pytest.mark.parametrize(
