@@ -13,7 +13,14 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from edgeft.artifacts import Adapter, Checkpoint
@@ -62,10 +69,16 @@ def compute_dtype(device: Device) -> torch.dtype:
     return torch.bfloat16 if device == "cuda" else torch.float32
 
 
+def _auto_class(checkpoint: Checkpoint) -> Any:
+    """Returns the loader: a few text models come only with the eyes of the model around them, as Ministral 3."""
+    config = AutoConfig.from_pretrained(checkpoint.path)
+    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
+
+
 def load_model(checkpoint: Checkpoint, device: Device, dtype: torch.dtype) -> PreTrainedModel:
     """Loads a checkpoint unquantized, in evaluation mode."""
-    model = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=dtype, device_map={"": device})
-    model.eval()  # type: ignore[no-untyped-call]
+    model = _auto_class(checkpoint).from_pretrained(checkpoint.path, dtype=dtype, device_map={"": device})
+    model.eval()
     return cast(PreTrainedModel, model)
 
 
@@ -78,7 +91,7 @@ def load_quantized(checkpoint: Checkpoint, device: Device) -> PreTrainedModel:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    model = AutoModelForCausalLM.from_pretrained(
+    model = _auto_class(checkpoint).from_pretrained(
         checkpoint.path, quantization_config=quantization, dtype=dtype, device_map={"": device}
     )
     for module in model.modules():
@@ -87,7 +100,7 @@ def load_quantized(checkpoint: Checkpoint, device: Device) -> PreTrainedModel:
             # rounds their block scales to bfloat16: training goes on from another base (loss 6.744 -> 6.749), and a
             # resumed one differs from one that was not interrupted.
             module.support_avx512bf16_for_cpu = False
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return cast(PreTrainedModel, model)
 
 

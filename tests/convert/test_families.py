@@ -26,8 +26,8 @@ from convert.zoo import Case, make
 # Both sum in float32, in another order: measured 1e-13 to 1e-12. A wrong permutation, scale or bias gives 1e-2 or more.
 _MOST_NMSE = 1e-9
 # With GELU, a difference in float32's last bit is now and then one in the last bit of half precision, so that up
-# to 2e-8 was measured; 2e-7 without the table.
-_MOST_NMSE_WITH_GELU = 5e-8
+# to 3e-8 was measured; 2e-6 without the table.
+_MOST_NMSE_WITH_GELU = 1e-7
 _FIRST = {case.family: case for case in reversed(CASES)}
 _CHOSEN = CASES if os.environ.get("EDGEFT_WHOLE_MATRIX") else tuple(_FIRST[name] for name in dict.fromkeys(_FIRST))
 _EACH = pytest.mark.parametrize("case", _CHOSEN, ids=lambda case: case.id)

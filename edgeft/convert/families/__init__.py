@@ -12,6 +12,7 @@ from edgeft.convert.config_fields import ConfigFields
 from edgeft.convert.families import (
     gemma2,
     gemma3,
+    gemma4,
     granite,
     lfm2,
     llama,
@@ -19,12 +20,13 @@ from edgeft.convert.families import (
     phi3,
     qwen2,
     qwen3,
+    qwen3_5,
     smollm3,
 )
 from edgeft.convert.plan import Plan
 from edgeft.errors import EdgeftError
 
-_MODULES = (llama, smollm3, qwen2, qwen3, gemma2, gemma3, phi3, granite, lfm2, ministral3)
+_MODULES = (llama, smollm3, qwen2, qwen3, gemma2, gemma3, phi3, granite, lfm2, ministral3, qwen3_5, gemma4)
 _PLANS: dict[str, Callable[[ConfigFields], Plan]] = {
     architecture: module.plan for module in _MODULES for architecture in module.ARCHITECTURES
 }

@@ -1,0 +1,137 @@
+"""Qwen3.5, dense: gated delta nets in three blocks of four, gated attention in the fourth.
+
+llama.cpp: conversion/qwen.py, src/models/qwen35.cpp. The head that predicts further tokens (`mtp`) is left out: it was
+not trained with the rest, and transformers does not keep it either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from gguf import MODEL_ARCH, Keys
+
+from edgeft.convert.config_fields import ConfigFields
+from edgeft.convert.decoder import (
+    add_embeddings,
+    add_feed_forward,
+    add_head_norms,
+    add_norms,
+    add_one,
+    add_sizes,
+    require_activation,
+)
+from edgeft.convert.draft import Draft
+from edgeft.convert.plan import Plan
+from edgeft.convert.rope import TABLE, rope_kind
+
+ARCHITECTURES = ("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration")
+
+_NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "post_attention_norm"}
+_SECTIONS = [11, 11, 10]  # of the rotated pairs: time, height, width, which are alike for text
+
+
+def plan(config: ConfigFields) -> Plan:
+    """Returns the plan; raises EdgeftError for every key of config.json that cannot be served."""
+    draft = Draft(config, MODEL_ARCH.QWEN35)
+    require_activation(draft)
+    config.require("attention_bias", False, "llama.cpp has none here")
+    kinds = config.value("layer_types") or []
+    if len(kinds) != draft.blocks:
+        config.reject(f"{len(kinds)} entries for {draft.blocks} blocks", "layer_types")
+    add_sizes(draft)
+    _add_rope(draft)
+    delta = _Delta(draft)
+    draft.key("{arch}.attention.recurrent_layers", [kind == "linear_attention" for kind in kinds])
+    draft.key(Keys.LLM.FULL_ATTENTION_INTERVAL, config.count("full_attention_interval", 4))
+    add_embeddings(draft, plus_one=True)
+    for block, kind in enumerate(kinds):
+        add_norms(draft, block, _NORMS, add_one)
+        if kind == "linear_attention":
+            delta.add(block)
+        else:
+            _add_gated_attention(draft, block)
+        add_feed_forward(draft, block)
+    draft.ignore(r"(model\.)?(mtp|visual)\..*")
+    return draft.plan()
+
+
+def _add_rope(draft: Draft) -> None:
+    config, values = draft.config, draft.config.table(TABLE)
+    if rope_kind(draft) != "default":
+        config.reject(f"RoPE scaling {rope_kind(draft)!r} is not covered", TABLE, "covered: default")
+    draft.key(Keys.Rope.FREQ_BASE, config.number("rope_theta", within=TABLE))
+    rotated = draft.head_dim * config.number("partial_rotary_factor", 0.25, within=TABLE)
+    draft.key(Keys.Rope.DIMENSION_COUNT, int(rotated))
+    sections = list(values.get("mrope_section") or _SECTIONS)
+    draft.key(Keys.Rope.DIMENSION_SECTIONS, [*sections, 0][:4])
+
+
+def _add_gated_attention(draft: Draft, block: int) -> None:
+    """Adds attention whose query projection gives each head's gate behind its query."""
+    source, name, hidden = f"model.layers.{block}.self_attn", f"blk.{block}.attn", draft.hidden
+    query, key = draft.heads * draft.head_dim, draft.kv_heads * draft.head_dim
+    for letter, rows in (("q", 2 * query), ("k", key), ("v", key)):
+        draft.linear(f"{source}.{letter}_proj", f"{name}_{letter}", rows, hidden)
+    draft.linear(f"{source}.o_proj", f"{name}_output", hidden, query)
+    add_head_norms(draft, block, add_one)
+
+
+class _Delta:
+    """The gated delta nets of a model (Yang et al. 2024).
+
+    transformers keeps the value heads of one key head together, llama.cpp goes through all key heads for the first
+    value head of each, then for the second, and so on.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        config = draft.config
+        self._draft = draft
+        self._taps = config.count("linear_conv_kernel_dim")
+        self._head_dim = config.count("linear_value_head_dim")
+        self._key_heads = config.count("linear_num_key_heads")
+        self._value_heads = config.count("linear_num_value_heads")
+        if config.count("linear_key_head_dim") != self._head_dim:
+            config.reject("llama.cpp wants keys and values of one size here", "linear_value_head_dim")
+        if self._value_heads % self._key_heads:
+            config.reject(f"{self._key_heads} does not divide linear_num_value_heads", "linear_num_key_heads")
+        draft.key(Keys.SSM.CONV_KERNEL, self._taps)
+        draft.key(Keys.SSM.STATE_SIZE, self._head_dim)
+        draft.key(Keys.SSM.GROUP_COUNT, self._key_heads)
+        draft.key(Keys.SSM.TIME_STEP_RANK, self._value_heads)
+        draft.key(Keys.SSM.INNER_SIZE, self._head_dim * self._value_heads)
+
+    def add(self, block: int) -> None:
+        """Adds the tensors of one block."""
+        draft, hidden, value_heads = self._draft, self._draft.hidden, self._value_heads
+        keys, values = self._key_heads * self._head_dim, value_heads * self._head_dim
+        channels = 2 * keys + values
+        source, name = f"model.layers.{block}.linear_attn", f"blk.{block}"
+        behind_keys = partial(self._reorder, head_dim=self._head_dim, start=2 * keys)
+        whole_heads = partial(self._reorder, head_dim=self._head_dim)
+        one_a_head = partial(self._reorder, head_dim=1)
+        draft.linear(f"{source}.in_proj_qkv", f"{name}.attn_qkv", channels, hidden, behind_keys)
+        draft.linear(f"{source}.in_proj_z", f"{name}.attn_gate", values, hidden, whole_heads)
+        draft.linear(f"{source}.in_proj_b", f"{name}.ssm_beta", value_heads, hidden, one_a_head)
+        draft.linear(f"{source}.in_proj_a", f"{name}.ssm_alpha", value_heads, hidden, one_a_head)
+        draft.linear(f"{source}.out_proj", f"{name}.ssm_out", hidden, values, lambda weight: whole_heads(weight.T).T)
+        draft.tensor(f"{source}.dt_bias", f"{name}.ssm_dt.bias", (value_heads,), one_a_head)
+        draft.tensor(f"{source}.A_log", f"{name}.ssm_a", (value_heads,), _decay_of(one_a_head))
+        draft.tensor(f"{source}.norm.weight", f"{name}.ssm_norm.weight", (self._head_dim,))
+        convolution = {f"{source}.conv1d.weight": (channels, 1, self._taps)}
+        draft.made(
+            convolution,
+            f"{name}.ssm_conv1d.weight",
+            (channels, self._taps),
+            lambda weight: behind_keys(weight.squeeze(1)),
+        )
+
+    def _reorder(self, weight: torch.Tensor, head_dim: int, start: int = 0) -> torch.Tensor:
+        """Returns the weight with the rows of the value heads, from `start` on, in llama.cpp's order."""
+        heads = weight[start:].reshape(self._key_heads, -1, head_dim, *weight.shape[1:])
+        return torch.cat([weight[:start], heads.transpose(0, 1).flatten(0, 2)])
+
+
+def _decay_of(reorder: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda logarithm: reorder(-torch.exp(logarithm.float()))
