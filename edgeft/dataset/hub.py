@@ -15,6 +15,8 @@ from edgeft.errors import EdgeftError
 _NAME = re.compile(r"(?P<name>[^:@]+)(?::(?P<config>[^:@/\\]+))?(?:@(?P<split>[^:@/\\]+))?")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _DEFAULT_SPLIT = "train"
+_NAMED = "name it as owner/name, owner/name:config or owner/name@split; `hf auth login` opens a private one"
+_UNREACHABLE = "see that the network is up and HF_HUB_OFFLINE unset, or save the dataset to a folder, and name that"
 _SAVED_BY_DATASETS = ("dataset_dict.json", "state.json")
 
 
@@ -59,17 +61,27 @@ def dataset_rows(dataset: DatasetName, source: str) -> Iterator[Row | Finding]:
     number = 0
     try:
         if Path(dataset.name).is_dir() and is_saved_dataset(Path(dataset.name)):
+            if dataset.config is not None:
+                raise ValueError(f"there is no configuration {dataset.config!r}: a saved dataset has none")
             loaded: Any = datasets.load_from_disk(dataset.name)
         else:
             loaded = datasets.load_dataset(dataset.name, dataset.config, streaming=True)
         for row in _split(loaded, dataset.split):
             number += 1
             yield Row(Place(source, number), without_nulls(dict(row)))
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except Exception as error:
+        unreachable = isinstance(error, ConnectionError) or _is_transport_error(error)
+        if not unreachable and not isinstance(error, OSError | ValueError | datasets.exceptions.DatasetsError):
+            raise
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        remedy = "name it as owner/name, owner/name:config or owner/name@split; `hf auth login` opens a private one"
+        remedy = _UNREACHABLE if unreachable else _NAMED
         place = Place(source, number + 1 if number else 0)
         yield Finding("error", "dataset-unavailable", place, f"the dataset cannot be read: {first_line}", remedy)
+
+
+def _is_transport_error(error: Exception) -> bool:
+    """Whether the HTTP library of the hub gave up: its errors have no base in common with those of Python."""
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore")
 
 
 def _split(loaded: Any, split: str | None) -> Iterable[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from edgeft.dataset.rows import SUFFIXES, Row, is_readable, read_rows
 _HASH_SPACE = 2.0**64
 _SPLIT_NAME = re.compile(r"(?:^|[-_./\\])(train|test|validation|valid|val|dev|eval|evaluation)(?=[-_./\\]|$)", re.I)
 # Beside datasets, and no part of them.
-_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "package.json")
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "package.json", "README.md", "LICENSE")
 _TYPES = ", ".join(SUFFIXES)
 
 

@@ -46,6 +46,7 @@ def test_a_folder_gives_its_files_in_order_and_tells_what_it_does_not_read(tmp_p
     write(tmp_path / "a" / "deep.jsonl", rows(1, 7))
     (tmp_path / "c.csv").write_text("question,answer\nq,a\n")
     (tmp_path / "README.md").write_text("about")
+    (tmp_path / "notes.docx").write_text("?")
     (tmp_path / "empty.jsonl").touch()
     write(tmp_path / ".cache" / "x.jsonl", rows(1))
     account = Account()
@@ -54,8 +55,8 @@ def test_a_folder_gives_its_files_in_order_and_tells_what_it_does_not_read(tmp_p
     unread = [
         (f.severity, Path(f.place.file).name) for f in items if isinstance(f, Finding) and f.code == "unread-file"
     ]
-    assert unread == [("info", ".cache"), ("warning", "README.md")]
-    assert codes(items)[2:] == ["empty-file"]
+    assert unread == [("info", ".cache"), ("info", "README.md"), ("warning", "notes.docx")]
+    assert codes(items)[3:] == ["empty-file"]
     assert [dict(counts) for _, counts in sorted(account.formats.items())] == [
         {"prompt-completion": 1},
         {"prompt-completion": 2},
@@ -183,6 +184,71 @@ def test_datasets_that_were_saved_are_as_the_library_reads_them(tmp_path: Path) 
     assert calling.tools == tuple(tools)
     assert [record.messages for record in read_records(tmp_path / "several")] == [plain.messages, calling.messages]
     assert len(list(stream("several@test", tmp_path))) == 1
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"place": "\u0141"}'}}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CARD = """---
+configs:
+- config_name: plain
+  default: true
+  data_files: [{split: train, path: plain/train*}, {split: test, path: plain/test*}]
+- config_name: tools
+  data_files: [{split: train, path: tools/*}]
+---
+"""
+
+
+def test_a_repository_with_configurations_and_nested_columns(tmp_path: Path) -> None:
+    """As Arrow has them: lists of structs, in which every key is there and null where it has no value."""
+    folder = tmp_path / "repository"
+    calling = [
+        {"role": "user", "content": "Cold?"},
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "content": "3", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "3 degrees"},
+    ]
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    with_tools = [{"messages": calling, "tools": json.dumps([TOOL])}, {"messages": talk, "tools": None}]
+    for path, made in (("plain/train", rows(2)), ("plain/test", rows(1, 9)), ("tools/0", with_tools)):
+        datasets.Dataset.from_list(made).to_parquet(folder / f"{path}.parquet")
+    (folder / "README.md").write_text(CARD)
+    assert answers(list(stream("repository@train", tmp_path))) == ["answer 0", "answer 1"]
+    assert answers(list(stream("repository:plain@test", tmp_path))) == ["answer 9"]
+    for items in (list(stream("repository:tools", tmp_path)), list(stream(folder / "tools" / "0.parquet"))):
+        called, plain = items
+        assert isinstance(called, Record) and isinstance(plain, Record)
+        assert called.tools == (TOOL,)
+        assert called.messages[1]["tool_calls"][0]["function"]["arguments"] == {"place": "\u0141"}
+        assert [sorted(message) for message in called.messages[2:]] == [
+            ["content", "role", "tool_call_id"],
+            ["content", "role"],
+        ]
+        assert (plain.tools, plain.messages) == ((), tuple(talk))
+    (finding,) = list(stream("repository:colours", tmp_path))
+    assert isinstance(finding, Finding) and "['plain', 'tools']" in finding.message
+
+
+def test_a_saved_dataset_has_no_configuration(tmp_path: Path) -> None:
+    datasets.Dataset.from_list(rows(1)).save_to_disk(tmp_path / "saved")
+    (finding,) = list(stream("saved:small", tmp_path))
+    assert isinstance(finding, Finding)
+    assert finding.message.endswith("there is no configuration 'small': a saved dataset has none")
+
+
+TRANSPORT_FAULT = type("ReadError", (Exception,), {"__module__": "httpx2"})("cut off")
+
+
+@pytest.mark.parametrize("fault", [ConnectionError("Couldn't reach 'owner/name'"), TRANSPORT_FAULT])
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception) -> None:
+    def load(name: str, config: str | None, *, streaming: bool) -> Any:
+        raise fault
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    (finding,) = list(stream("owner/name", tmp_path))
+    assert isinstance(finding, Finding)
+    assert (finding.severity, finding.code) == ("error", "dataset-unavailable")
+    assert "HF_HUB_OFFLINE" in finding.remedy
 
 
 def test_a_dataset_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
