@@ -47,23 +47,23 @@ def _block(findings: Sequence[Finding], count: int, most: int) -> RenderableType
     one_remedy = len({finding.remedy for finding in findings}) == 1
     for finding in findings[:most]:
         field = f" {finding.field}" if finding.field else ""
-        lines.append(_indented(Text.assemble((str(finding.place), "bold"), field), 2))
-        lines += [_indented(Text(line), 6 if nth else 4) for nth, line in enumerate(finding.message.split("\n"))]
+        lines.append(Indented(Text.assemble((str(finding.place), "bold"), field), 2))
+        lines += [Indented(Text(line), 6 if nth else 4) for nth, line in enumerate(finding.message.split("\n"))]
         if not one_remedy:
             lines.append(_remedy(finding, 4))
     if count > most:
-        lines.append(_indented(Text(f"and {count - most:,} more", style="dim"), 2))
+        lines.append(Indented(Text(f"and {count - most:,} more", style="dim"), 2))
     if one_remedy:
         lines.append(_remedy(findings[0], 2))
     return Group(*lines, Text())
 
 
 def _remedy(finding: Finding, left: int) -> RenderableType:
-    return _indented(Text(f"-> {finding.remedy}", style="green"), left)
+    return Indented(Text(f"-> {finding.remedy}", style="green"), left)
 
 
 @dataclass(frozen=True)
-class _Indented:
+class Indented:
     """A text that wraps to the right of an indent, without spaces behind it."""
 
     text: Text
@@ -75,25 +75,21 @@ class _Indented:
             yield Text(" " * self.left) + line
 
 
-def _indented(text: Text, left: int) -> RenderableType:
-    return _Indented(text, left)
-
-
 def _figures(report: CheckReport) -> Iterator[RenderableType]:
     for split, count in report.records.items():
         yield Text.assemble((split, "bold"), f"  {count:,} records")
         figures = report.figures.get(split, {})
         if rows := figures.get("rows"):
-            yield _indented(Text(_rows(rows)), 2)
+            yield Indented(Text(_rows(rows)), 2)
         if lengths := figures.get("lengths"):
-            yield _indented(Text(_lengths(lengths)), 2)
+            yield Indented(Text(_lengths(lengths)), 2)
         for name in ("languages", "scripts"):
             shares = figures.get("prompts", {}).get(name, {})
             if len(shares) > (name == "scripts"):  # of one script there is nothing to say
-                yield _indented(Text(f"{name} of the prompts: {_listed(shares)}"), 2)
+                yield Indented(Text(f"{name} of the prompts: {_listed(shares)}"), 2)
         for key, labels in figures.get("labels", {}).items():
             total = sum(labels.values())
-            yield _indented(Text(f"{key}: {_listed({label: n / total for label, n in labels.items()})}"), 2)
+            yield Indented(Text(f"{key}: {_listed({label: n / total for label, n in labels.items()})}"), 2)
 
 
 def _rows(rows: Mapping[str, Any]) -> str:

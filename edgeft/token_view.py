@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from edgeft.dataset.preview import Cell, RecordPreview
+from edgeft.tables import Indented
 
 _TOKENS_AT_EACH_END = 120
 _SIGNS = {" ": "·", "\n": "⏎", "\t": "→", "\r": "␍"}
@@ -36,7 +36,7 @@ def print_previews(
     for preview in previews:
         console.print(_heading(preview), soft_wrap=not console.is_terminal)
         for message in _messages(preview):
-            console.print(Padding(message, (0, 0, 0, len(_INDENT))), soft_wrap=not console.is_terminal)
+            console.print(Indented(message, len(_INDENT)))
         page = _Page(coloured, console.width if console.is_terminal else 0, ids)
         page.add_record(preview, whole)
         for line in page.lines:

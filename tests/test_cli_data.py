@@ -157,4 +157,4 @@ def test_rows_that_cannot_be_read_are_told_by_a_preview(tmp_path: Path) -> None:
     train.write_text('{"oops\n' + train.read_text())
     result = edgeft("data", "preview", train, "--model", tmp_path / "base")
     assert result.exit_code == 0
-    assert "1 errors among the rows" in result.stderr
+    assert "1 error among the rows" in result.stderr

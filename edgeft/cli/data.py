@@ -179,7 +179,8 @@ def preview(
     else:
         print_previews(output.out, previews, ids=ids, whole=whole)
     if refused := sum(finding.severity == "error" for finding in findings):
-        output.err.print(f"{refused:,} errors among the rows that were read: `edgeft data check` shows them")
+        errors = "1 error" if refused == 1 else f"{refused:,} errors"
+        output.err.print(f"{errors} among the rows that were read: `edgeft data check` shows them")
 
 
 @data.command()

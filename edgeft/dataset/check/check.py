@@ -72,6 +72,7 @@ class _Split:
         self._lengths = Lengths(settings, tokenizer)
         self._alone = (DamagedText(), SpecialTokens(settings.special_tokens), self._lengths, self._languages)
         self._place: Place | None = None
+        self._refused = False
 
     def read(self, tally: Tally, duplicates: Duplicates, progress: Progress) -> None:
         """Reads all records."""
@@ -83,6 +84,7 @@ class _Split:
             if done % _REPORT_EVERY == 0:
                 progress(done, max(total, done), f"{done:,} {self.name} records")
             if isinstance(record, Finding):
+                self._refused = self._refused or record.severity == "error"
                 tally.add((record,))
                 continue
             self.count += 1
@@ -94,9 +96,19 @@ class _Split:
 
     def conclude(self, tally: Tally, train: _Split) -> None:
         """Says what could be known only at the end."""
-        if not self.count:
+        if not self.count and not self._refused:  # else the errors say why
             place = Place(self._place.file if self._place else f"the {self.name} records")
-            tally.add((Finding("error", "no-records", place, f"no {self.name} record is left", "give some"),))
+            tally.add(
+                (
+                    Finding(
+                        "error",
+                        "no-records",
+                        place,
+                        f"there is no {self.name} record",
+                        "name a source that holds records",
+                    ),
+                )
+            )
         tally.add(self._lengths.findings())
         tally.add(self._answers.findings())
         tally.add(self._languages.findings())
