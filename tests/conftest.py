@@ -33,5 +33,5 @@ def tiny_f16(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFacto
 
 
 def _converted(checkpoint: Checkpoint, dtype: Literal["f32", "f16"], folder: Path) -> GgufFile:
-    config = ConvertConfig(dtype=dtype)
+    config = ConvertConfig(dtype=dtype, random_texts=100)
     return convert(CheckpointWeights(checkpoint), checkpoint, config, folder / f"tiny-{dtype}.gguf")

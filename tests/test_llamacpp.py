@@ -18,7 +18,7 @@ from edgeft.config import ConvertConfig
 from edgeft.convert import convert
 from edgeft.errors import EdgeftError
 from edgeft.llamacpp import Engine
-from edgeft.parity.probes import PROBES
+from edgeft.probe_texts import PROBES
 from edgeft.weights import CheckpointWeights
 
 N_CTX = 256

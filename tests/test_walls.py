@@ -26,7 +26,7 @@ TESTS = Path(__file__).parent
 # stages among them, do not know one another.
 LEVELS = {
     **dict.fromkeys(("errors", "progress"), 0),
-    **dict.fromkeys(("artifacts", "files", "loss_curve", "metric", "quant_types"), 1),
+    **dict.fromkeys(("artifacts", "files", "loss_curve", "metric", "probe_texts", "quant_types"), 1),
     **dict.fromkeys(("config", "given_template", "rundir", "template"), 2),
     "config_text": 3,
     "dataset": 3,

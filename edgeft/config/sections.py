@@ -82,6 +82,11 @@ class ConvertConfig(Section):
 
     dtype: Literal["f32", "f16", "bf16"] = Field("f16", description="type of the matrices in the unquantized file")
     name: str | None = Field(None, description="the model's name in the file; unset: the model card's, or the folder's")
+    random_texts: int = Field(
+        10_000,
+        ge=0,
+        description="random strings whose token ids must equal the trained tokenizer's",
+    )
 
 
 class QuantizeConfig(Section):

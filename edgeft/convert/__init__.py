@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +27,7 @@ from edgeft.convert.tensors import (
     stored_type,
     value_type,
 )
-from edgeft.convert.tokenizer import add_tokenizer
+from edgeft.convert.tokenizer import ProvedTokenizer, prove_tokenizer
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import replacing, require_free_disk
 from edgeft.progress import Progress, silent
@@ -42,9 +42,10 @@ def convert(
     """Writes one GGUF file at `out`; `source` gives everything that is no weight: config.json, tokenizer, template.
 
     Holds one tensor at a time. With an adapter in `weights`, a base without a chat template has the one that it was
-    tuned with. Raises EdgeftError for an unsupported model, for tensors that do not fit config.json
-    (all at once, before any is read), and for weights that are not finite or overflow `config.dtype`; then nothing is
-    left at `out`.
+    tuned with. llama.cpp must give the trained tokenizer's ids with the written file, on a corpus and on
+    `config.random_texts` random strings. Raises EdgeftError where it does not, for an unsupported model, for tensors
+    that do not fit config.json (all at once, before any is read), and for weights that are not finite or overflow
+    `config.dtype`; then nothing is left at `out`.
     """
     merged = weights if isinstance(weights, MergedWeights) else None
     if merged is not None and merged.tokenizer is not None:
@@ -63,6 +64,7 @@ def convert(
             _write_tensors(prepared, weights, progress)
         finally:
             writer.close()
+        prepared.tokenizer.require_in(partial)
     return GgufFile(out)
 
 
@@ -81,6 +83,7 @@ class _Prepared:
     writer: GGUFWriter
     plan: Plan
     tensors: list[tuple[FoundTensor, StoredType]]
+    tokenizer: ProvedTokenizer
 
 
 def _prepare(
@@ -99,22 +102,22 @@ def _prepare(
         for tensor in plan.find(specs, str(source.path))
     ]
     writer = GGUFWriter(None, MODEL_ARCH_NAMES[plan.arch])
-    prepared = _Prepared(writer, plan, found)
-    _add_tensor_infos(prepared)
+    _add_tensor_infos(writer, plan, found)
     add_metadata(writer, source.path, config.name, FILE_TYPES[config.dtype])
     for key, value in plan.keys.items():
         writer.add_key_value(key, value, value_type(value))
     text = config_json.get("text_config")
     text_config = {**config_json, **(text if isinstance(text, dict) else {})}
-    add_tokenizer(writer, source.path, text_config, plan.vocab_size, tuned=tuned)
-    return prepared
+    name = writer.kv_data[0]["general.name"].value
+    tokenizer = prove_tokenizer(source.path, text_config, plan.vocab_size, name, config.random_texts, tuned=tuned)
+    tokenizer.add_to(writer)
+    return _Prepared(writer, plan, found, tokenizer)
 
 
-def _add_tensor_infos(prepared: _Prepared) -> None:
-    writer = prepared.writer
-    for name, tensor in prepared.plan.generated.items():
+def _add_tensor_infos(writer: GGUFWriter, plan: Plan, tensors: Sequence[tuple[FoundTensor, StoredType]]) -> None:
+    for name, tensor in plan.generated.items():
         writer.add_tensor_info(name, tuple(tensor.shape), np.dtype(F32.numpy), tensor.nbytes, F32.ggml)
-    for found, stored in prepared.tensors:
+    for found, stored in tensors:
         name, shape = found.planned.name, found.planned.shape
         size_bytes = TensorSpec(shape, stored.torch).size_bytes
         writer.add_tensor_info(name, shape, np.dtype(stored.numpy), size_bytes, stored.ggml)

@@ -8,8 +8,7 @@ from typing import Any, TypeGuard
 
 from gguf import TokenType
 
-from edgeft.convert.chat_template import ChatShape, chat_shape
-from edgeft.convert.sentencepiece_model import read_model
+from edgeft.convert.chat_template import end_of_turn
 from edgeft.convert.tokenizer_files import TokenizerFiles
 from edgeft.convert.vocabulary import Vocabulary
 from edgeft.errors import EdgeftError
@@ -47,12 +46,12 @@ _ENDS_BY_NAME = frozenset(
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """`ids` by role (bos, eos, eot, eom, unk, sep, pad, mask); `add_space_prefix` is None for byte-level BPE."""
+    """`ids` by role (bos, eos, eot, eom, unk, sep, pad, mask); `ends` are all that end generation."""
 
     ids: dict[str, int]
     add_bos: bool
     add_eos: bool
-    add_space_prefix: bool | None
+    ends: frozenset[int]
 
 
 def read_special_tokens(files: TokenizerFiles, vocabulary: Vocabulary, config_json: Mapping[str, Any]) -> SpecialTokens:
@@ -70,13 +69,12 @@ def read_special_tokens(files: TokenizerFiles, vocabulary: Vocabulary, config_js
     tokens = vocabulary.tokens
     control = [text for text, kind in zip(tokens, vocabulary.types, strict=True) if kind == TokenType.CONTROL]
     bos = tokens[ids["bos"]] if "bos" in ids else None
-    shape = chat_shape(files.templates.get("default"), control, bos, tokens[ids["eos"]])
+    end = end_of_turn(files.templates.get("default"), control, bos, tokens[ids["eos"]])
     add_bos, add_eos = _added(files, "bos", first, ids, tokens), _added(files, "eos", last, ids, tokens)
-    ends = [number_of[shape.end]] if shape.end is not None else []
+    ends = [number_of[end]] if end is not None else []
     ends += [number for number in _listed_ends(files, config_json) if _may_have_role(number, vocabulary.types)]
     _add_other_ends(ids, ends, tokens, where)
-    prefix = _space_prefix(files, shape) if vocabulary.kind == "llama" else None
-    return SpecialTokens(ids, add_bos, add_eos, prefix)
+    return SpecialTokens(ids, add_bos, add_eos, frozenset({ids["eos"], *ends}))
 
 
 def _framing(files: TokenizerFiles) -> tuple[str | None, str | None]:
@@ -150,31 +148,3 @@ def _add_other_ends(ids: dict[str, int], ends: list[int], tokens: list[str], whe
         names = ", ".join(repr(tokens[number]) for number in unknown)
         raise EdgeftError(f"too many end tokens for a GGUF file: {names}", where, "list two in generation_config.json")
     ids |= dict(zip(("eot", "eom"), unknown, strict=False))
-
-
-def _space_prefix(files: TokenizerFiles, shape: ChatShape) -> bool:
-    """Tells whether llama.cpp shall put a space before a text.
-
-    It puts one at the start and after every control token, which is what transformers' "always" does. "first" puts one
-    at the start only: then a conversation that opens with a control token has none, and any other text has one.
-    """
-    scheme = _prepend_scheme(files)
-    return scheme == "always" or (scheme == "first" and not shape.starts_with_control)
-
-
-def _prepend_scheme(files: TokenizerFiles) -> str:
-    """Returns never, first or always: by Llama's tokenizer class from its settings, else by tokenizer.json."""
-    if files.settings.get("add_prefix_space") is False:
-        return "never"
-    if not files.tokenizer or files.settings.get("tokenizer_class") in ("LlamaTokenizer", "LlamaTokenizerFast"):
-        if files.model_path is not None and not read_model(files.model_path).add_dummy_prefix:
-            return "never"
-        return "always" if files.settings.get("legacy") else "first"
-    for key in ("normalizer", "pre_tokenizer"):
-        part = files.tokenizer.get(key) or {}
-        for step in part.get("normalizers") or part.get("pretokenizers") or [part]:
-            if step.get("type") == "Prepend":
-                return "always"
-            if step.get("type") == "Metaspace":
-                return str(step.get("prepend_scheme", "always"))
-    return "never"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gguf import TokenType
 
-from edgeft.convert.pretokenizer import pretokenizer_name
+from edgeft.convert.pretokenizer import pretokenizer_names
 from edgeft.convert.sentencepiece_model import Piece, read_model
 from edgeft.convert.tokenizer_files import AddedToken, TokenizerFiles
 from edgeft.errors import EdgeftError, Problem
@@ -20,9 +20,13 @@ _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Vocabulary:
-    """`tokenizer.ggml.*`: `kind` is "gpt2" (byte-level BPE, with merges) or "llama" (SentencePiece, with scores)."""
+    """`tokenizer.ggml.*`, apart from the tokens with a role.
+
+    `kind` is "gpt2" (byte-level BPE, with merges), "llama" (SentencePiece, with scores) or "gemma4" (BPE over
+    characters, with merges). `add_space_prefix`, for SentencePiece alone, puts a space before a text.
+    """
 
     kind: str
     pre: str
@@ -30,30 +34,30 @@ class Vocabulary:
     types: list[int]
     scores: list[float] = field(default_factory=list)
     merges: list[str] = field(default_factory=list)
+    add_space_prefix: bool | None = None
 
 
-def read_vocabulary(files: TokenizerFiles, size: int) -> Vocabulary:
-    """Returns the vocabulary, filled up to `size` ids with unused tokens.
+def vocabularies(files: TokenizerFiles, size: int, model_type: str) -> Iterator[Vocabulary]:
+    """Yields the vocabularies with which llama.cpp may split text as this tokenizer does, the likeliest first.
 
-    Raises EdgeftError for a kind of tokenizer that llama.cpp would not split as transformers does, and, all at once,
-    for tokens outside `size` or alike in text.
+    They are filled up to `size` ids with unused tokens, and differ in the names of splitting rules and in settings
+    alone. Raises EdgeftError for a kind of tokenizer that llama.cpp does not have, and, all at once, for tokens outside
+    `size` or alike in text.
     """
     where = str(files.folder / "tokenizer.json")
     if files.model_path is not None:
         pieces = dict(enumerate(read_model(files.model_path).pieces))
-        vocabulary = _sentencepiece(pieces, files.added_tokens(), size, str(files.model_path))
+        yield from _sentencepiece(pieces, files.added_tokens(), size, str(files.model_path))
     elif files.model.get("type") != "BPE":
         raise EdgeftError(f"tokenizers of type {files.model.get('type')} cannot be converted", where, "supported: BPE")
     elif files.model.get("byte_fallback"):
-        vocabulary = _sentencepiece(_pieces_of_json(files.model), files.added_tokens(), size, where)
+        yield from _character_level(files, size, model_type, where)
     else:
-        vocabulary = _byte_level(files, size, where)
-    _require_distinct(vocabulary.tokens, where)
-    return vocabulary
+        yield from _byte_level(files, size, model_type, where)
 
 
-def _byte_level(files: TokenizerFiles, size: int, where: str) -> Vocabulary:
-    pre = pretokenizer_name(files.tokenizer, where)
+def _byte_level(files: TokenizerFiles, size: int, model_type: str, where: str) -> Iterator[Vocabulary]:
+    names = pretokenizer_names(files.tokenizer, model_type, where)
     texts = _by_id(files.model["vocab"])
     added = files.added_tokens()
     _require_room([*texts, *(token.id for token in added)], size, where)
@@ -61,11 +65,33 @@ def _byte_level(files: TokenizerFiles, size: int, where: str) -> Vocabulary:
     types = [int(TokenType.NORMAL if number in texts else TokenType.UNUSED) for number in range(size)]
     for token in added:
         tokens[token.id], types[token.id] = _added_text_and_type(token)
-    return Vocabulary("gpt2", pre, tokens, types, merges=[" ".join(pair) for pair in _merges(files.model)])
+    _require_distinct(tokens, where)
+    merges = [" ".join(pair) for pair in _merges(files.model)]
+    yield from (Vocabulary("gpt2", name, tokens, types, merges=merges) for name in names)
 
 
-def _sentencepiece(pieces: Mapping[int, Piece], added: list[AddedToken], size: int, where: str) -> Vocabulary:
+def _character_level(files: TokenizerFiles, size: int, model_type: str, where: str) -> Iterator[Vocabulary]:
+    """Yields SentencePiece first, scores from the merges; then, for merges that no scores order, BPE over characters.
+
+    llama.cpp's converter gives Gemma 4 the latter.
+    """
+    pieces, added = _pieces_of_json(files.model), files.added_tokens()
+    scored = list(_sentencepiece(pieces, added, size, where))
+    merges = [" ".join(pair) for pair in _merges(files.model)]
+    merged = [
+        replace(scored[0], kind=kind, pre=pre, merges=merges, add_space_prefix=False)
+        for kind, pre in (("gemma4", "gemma4"), ("gpt2", "sarvam-moe"))
+    ]
+    if any(" " in merge.replace(" ", "", 1) for merge in merges):
+        merged = []  # llama.cpp writes the two halves of a merge with one space between
+    yield from (*merged[:1], *scored, *merged[1:]) if model_type.startswith("gemma4") else (*scored, *merged)
+
+
+def _sentencepiece(pieces: Mapping[int, Piece], added: list[AddedToken], size: int, where: str) -> Iterator[Vocabulary]:
     _require_room([*pieces, *(token.id for token in added)], size, where)
+    n_bytes = sum(piece.type == TokenType.BYTE for piece in pieces.values())
+    if n_bytes != 256:  # llama.cpp ends the process at a character that is no piece
+        raise EdgeftError(f"{n_bytes} of the 256 bytes are pieces of it", where, "use a tokenizer with byte fallback")
     unused = Piece("", _UNUSED_SCORE, TokenType.UNUSED)
     ordered = [pieces.get(number, unused) for number in range(size)]
     tokens = [piece.text if number in pieces else f"[PAD{number}]" for number, piece in enumerate(ordered)]
@@ -74,7 +100,9 @@ def _sentencepiece(pieces: Mapping[int, Piece], added: list[AddedToken], size: i
     for token in added:
         tokens[token.id], types[token.id] = _added_text_and_type(token)
         scores[token.id] = _ADDED_SCORE
-    return Vocabulary("llama", "default", tokens, types, scores)
+    _require_distinct(tokens, where)
+    for prefix in (True, False):
+        yield Vocabulary("llama", "default", tokens, types, scores, add_space_prefix=prefix)
 
 
 def _pieces_of_json(model: Mapping[str, Any]) -> dict[int, Piece]:

@@ -54,21 +54,26 @@ class Vocabulary:
         """Frees llama.cpp's memory."""
         llama_cpp.llama_model_free(self._model)
 
-    def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Returns the ids of a text as it stands, nothing added; `special` recognises special tokens in it."""
+    def encode(self, text: str, *, special: bool = True, framed: bool = False) -> list[int]:
+        """Returns the ids of a text; `special` recognises special tokens in it.
+
+        Nothing is added, but with `framed` what the file asks for: a BOS before the text, an EOS after it.
+        """
         encoded = text.encode()
         capacity = len(encoded) + 16
         buffer = (llama_cpp.llama_token * capacity)()
-        count = llama_cpp.llama_tokenize(self._vocab, encoded, len(encoded), buffer, capacity, False, special)
+        count = llama_cpp.llama_tokenize(self._vocab, encoded, len(encoded), buffer, capacity, framed, special)
         return list(buffer[:count])
 
     def encode_prompt(self, rendered: str) -> list[int]:
         """Returns the ids of a rendered conversation, with exactly one BOS where the file asks for one."""
         ids = self.encode(rendered)
-        bos = llama_cpp.llama_vocab_bos(self._vocab)
-        if llama_cpp.llama_vocab_get_add_bos(self._vocab) and ids[:1] != [bos]:
-            ids = [bos, *ids]
-        return ids
+        return [self.bos, *ids] if self.adds_bos and ids[:1] != [self.bos] else ids
+
+    @property
+    def bos(self) -> int:
+        """The token that begins a text; -1 where the file has none."""
+        return int(llama_cpp.llama_vocab_bos(self._vocab))
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Returns the bytes of one token; those of a special token only when `special`."""

@@ -15,9 +15,9 @@ from edgeft.dataset.mask import tokenize_last_turn
 from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.files import write_json
-from edgeft.parity.probes import PROBES
 from edgeft.parity.reference import ReferenceContent, ReferenceRecord, save_reference
 from edgeft.parity.statistics import DivergenceMeter, Floats
+from edgeft.probe_texts import PROBES
 from edgeft.progress import Progress, silent
 
 _LOGITS_BYTES = 256_000_000

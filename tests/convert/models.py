@@ -183,7 +183,8 @@ def llama(folder: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> 
 def to_gguf(folder: Path, out: Path, dtype: str = "f32") -> GgufFile:
     """Converts the checkpoint in `folder`."""
     source = Checkpoint.open(folder)
-    return convert(CheckpointWeights(source), source, ConvertConfig.model_validate({"dtype": dtype}), out)
+    config = ConvertConfig.model_validate({"dtype": dtype, "random_texts": 500})
+    return convert(CheckpointWeights(source), source, config, out)
 
 
 def random_texts(count: int, seed: int) -> Iterator[str]:

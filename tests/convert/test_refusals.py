@@ -146,7 +146,8 @@ def test_unknown_splitting_rules_are_shown(checkpoint: Path) -> None:
     rule = {"type": "Split", "pattern": {"Regex": r"\p{Han}+"}, "behavior": "Isolated", "invert": False}
     _edit_json(checkpoint / "tokenizer.json", pre_tokenizer=rule)
     message = _refusal(checkpoint)
-    assert r"\p{Han}+" in message and "unsupported" in message
+    assert "no pre-tokenizer of llama.cpp splits by these rules:\n    \\p{Han}+" in message
+    assert "tokenizer: [" in message and "llama.cpp: [" in message
 
 
 def test_a_tokenizer_of_another_model_is_refused(checkpoint: Path) -> None:

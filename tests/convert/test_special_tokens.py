@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from convert.models import CHATML, byte_level_tokenizer, llama, to_gguf
 from convert.runtime import vocabulary
-from edgeft.convert.chat_template import chat_shape
+from edgeft.convert.chat_template import end_of_turn
 from edgeft.errors import EdgeftError
 
 TOOL = 461  # the id of <tool> in the vocabulary of these tests
@@ -117,17 +117,16 @@ def test_more_ends_than_a_file_can_name_are_refused(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "end", "starts"),
+    ("template", "end"),
     [
-        (CHATML, "<|im_end|>", True),
-        (_LLAMA_2, "</s>", True),
-        ("{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}", None, False),
-        ("{{ messages[0]['content'] }}", None, False),
-        ("{{ nothing.here }}", None, False),
-        ("{% broken", None, False),
-        (None, None, False),
+        (CHATML, "<|im_end|>"),
+        (_LLAMA_2, "</s>"),
+        ("{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}", None),
+        ("{{ messages[0]['content'] }}", None),
+        ("{{ nothing.here }}", None),
+        ("{% broken", None),
+        (None, None),
     ],
 )
-def test_chat_shape(template: str | None, end: str | None, starts: bool) -> None:
-    shape = chat_shape(template, ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|im"], "<s>", "</s>")
-    assert (shape.end, shape.starts_with_control) == (end, starts)
+def test_end_of_turn(template: str | None, end: str | None) -> None:
+    assert end_of_turn(template, ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|im"], "<s>", "</s>") == end
