@@ -128,7 +128,7 @@ def build(variant: Variant) -> Any:
         adapted = hf.add_lora(model, LORA, prepare=False)
         resident = "resident" in variant.options
         fast = variant.engine == "fast"
-        accelerate_model(adapted, tokens=variant.tokens, recompute=recompute, resident=resident, fast=fast)
+        accelerate_model(adapted, recompute=recompute, resident=resident, fast=fast)
     adapted.train()
     return adapted
 

@@ -28,7 +28,7 @@ LEVELS = {
     **dict.fromkeys(("errors", "progress"), 0),
     **dict.fromkeys(("artifacts", "files", "loss_curve", "metric", "probe_texts", "quant_types"), 1),
     **dict.fromkeys(("config", "given_template", "rundir", "template"), 2),
-    "config_text": 3,
+    **dict.fromkeys(("config_text", "resources"), 3),
     "dataset": 3,
     **dict.fromkeys(("hf", "llamacpp", "weights"), 4),
     **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat", "tables"), 5),

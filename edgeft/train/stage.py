@@ -23,6 +23,7 @@ from edgeft.train.arguments import training_arguments
 from edgeft.train.batches import ExampleDataset, LengthGroupedSampler
 from edgeft.train.checkpoints import resumable
 from edgeft.train.fast import accelerate_model, can_attend
+from edgeft.train.fitting import Fitting
 from edgeft.train.guard import Guard, Rates
 from edgeft.train.limit import measure_limit
 from edgeft.train.packing import TokenBudgetSampler
@@ -43,7 +44,6 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     """
     hf.quiet()
     device = hf.pick_device(config.device)
-    hf.seed_everything(config.seed)
     if config.packing and not can_attend(device):
         raise EdgeftError(
             f"this torch ({torch.__version__}) has no attention over packed records",
@@ -52,14 +52,24 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
         )
     training = ExampleDataset(TokenizedExamples(tokens.path / "train"))
     evaluated = TokenizedExamples(tokens.path / "evaluation")
+    data = (training, ExampleDataset(evaluated))
     answers = None if config.best_by == "loss" else Answers(base, evaluated, config.answers, config.best_by)
-    trainer = _trainer(base, config, device, out / "checkpoints", (training, ExampleDataset(evaluated)), answers)
-    _run(trainer, training, config, out, progress)
+    lengths = [*training.lengths, *data[1].lengths]
+    fitting = Fitting(base.config(), config, lengths, device, out / "logs" / "memory.json")
+
+    def attempt() -> PaddedTrainer:
+        hf.seed_everything(config.seed)
+        trainer = _trainer(base, fitting, device, out / "checkpoints", data, answers)
+        _run(trainer, training, config, out, progress)
+        return trainer
+
+    trainer = fitting.train(attempt, progress)
     if trainer.args.should_save:
         cast(Any, trainer.model).save_pretrained(str(out), save_embedding_layers=False)
         (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; the manifest says more
         write_json(out / BASE_RECORD, {"fingerprint": CheckpointWeights(base).fingerprint()})
-        write_json(out / "training.json", _figures(trainer, device, _efficiency(training.lengths, config)))
+        figures = _figures(trainer, device, _efficiency(training.lengths, fitting.config))
+        write_json(out / "training.json", figures | {"memory": fitting.figures()})
         write_text(out / "logs" / "loss.svg", loss_curve_svg(read_metrics(out / "logs" / "metrics.jsonl"), "loss"))
         shutil.rmtree(out / "checkpoints")
     return Adapter.open(out)
@@ -92,26 +102,25 @@ def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out:
 
 def _trainer(
     base: Checkpoint,
-    config: TrainConfig,
+    fitting: Fitting,
     device: hf.Device,
     checkpoints: Path,
     data: tuple[ExampleDataset, ExampleDataset],
     answers: Answers | None,
 ) -> PaddedTrainer:
     """Returns the Trainer of a freshly adapted model, over (training, evaluation) examples."""
-    packed = config.packing
-    recompute = config.gradient_checkpointing
-    padded_recompute = not packed and (device == "cuda" if recompute is None else recompute)
+    config = fitting.config
+    packed, recompute = config.packing, bool(config.gradient_checkpointing)
     quantized = hf.load_quantized(base, device)
     # peft's preparation turns what is not quantized into float32, which costs speed and memory and gains nothing here.
-    model = hf.add_lora(quantized, config.lora, gradient_checkpointing=padded_recompute, prepare=not packed)
+    model = hf.add_lora(quantized, config.lora, gradient_checkpointing=recompute and not packed, prepare=not packed)
     training, evaluation = data
     n_batches = math.ceil(len(training) / config.batch_size)
     if packed and config.token_budget is not None:
         n_batches = len(TokenBudgetSampler(training.lengths, config.token_budget, config.seed))
     options: dict[str, Any] = {
         "model": model,
-        "args": training_arguments(config, checkpoints, device, n_batches, padded_recompute),
+        "args": training_arguments(config, checkpoints, device, n_batches, recompute and not packed),
         "train_dataset": training,
         "eval_dataset": evaluation,
         "rates": config.rate_from_step,
@@ -119,9 +128,7 @@ def _trainer(
     }
     if not packed:
         return PaddedTrainer(**options)
-    longest_first = sorted([*training.lengths, *evaluation.lengths], reverse=True)
-    most = max(longest_first[0], config.token_budget or sum(longest_first[: config.batch_size]))
-    accelerate_model(model, tokens=most, recompute=recompute)
+    accelerate_model(model, recompute=recompute, resident=fitting.resident)
     return PackedTrainer(token_budget=config.token_budget, **options)
 
 

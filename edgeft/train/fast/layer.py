@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from edgeft.resources.layers import room
 from edgeft.train.fast import ops
 from edgeft.train.fast.attention import Packing, attend
-from edgeft.train.fast.matrices import Group, room
+from edgeft.train.fast.matrices import Group
 from edgeft.train.fast.rotary import Heads, rotate, rotate_backward
 
 

@@ -6,10 +6,8 @@ from typing import Any
 
 import torch
 
+from edgeft.resources.memory import LOGITS_ROWS
 from edgeft.train.fast import ops
-
-_ROWS = 2048
-"""Logits of this many tokens exist at a time: 0.5 GB of bfloat16 at 128,256 ids."""
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -24,8 +22,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> torch.Tensor:
         losses = []
         grad = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
-        for start in range(0, len(targets), _ROWS):
-            rows = slice(start, start + _ROWS)
+        for start in range(0, len(targets), LOGITS_ROWS):
+            rows = slice(start, start + LOGITS_ROWS)
             logits = hidden.index_select(0, places[rows]) @ head.t()
             losses.append(ops.cross_entropy(logits, targets[rows], divisor))
             if grad is not None:

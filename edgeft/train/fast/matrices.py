@@ -16,9 +16,7 @@ from typing import Any
 import torch
 
 from edgeft import hf
-
-_ROOM = 64
-"""Rows are a multiple of this long: 128 bytes of bfloat16, a cache line."""
+from edgeft.resources.layers import room
 
 
 class Workspace:
@@ -113,11 +111,6 @@ class Group:
             row += linear.shape[0]
             column += linear.rank
         return gradients
-
-
-def room(width: int) -> int:
-    """Returns the length of rows that hold `width` numbers."""
-    return -(-width // _ROOM) * _ROOM
 
 
 def _fill_plainly(group: Group, linear: hf.AdaptedLinear, matrix: torch.Tensor, row: int, column: int) -> None:

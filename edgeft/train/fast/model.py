@@ -9,49 +9,45 @@ from typing import Any, cast
 import torch
 
 from edgeft import hf
+from edgeft.resources import has_fast_layers
 from edgeft.train.fast import ops
 from edgeft.train.fast.attention import PACKED, Packing, packed_attention
 from edgeft.train.fast.layer import Batch, LayerParts, run_layer
 from edgeft.train.fast.loss import linear_cross_entropy
 from edgeft.train.fast.matrices import Group, Workspace
-from edgeft.train.fast.memory import MemoryPlan, plan_memory
 from edgeft.train.fast.resident import ResidentMatrices
 from edgeft.train.fast.rotary import HeadNorms, Heads
 
-_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-"""Whose decoder layers compute what `layer.py` does. Others have the same names and, say, scaled residuals."""
-
 
 def accelerate_model(
-    model: torch.nn.Module, *, tokens: int, recompute: bool | None, resident: bool | None = None, fast: bool = True
-) -> MemoryPlan | None:
+    model: torch.nn.Module, *, recompute: bool = False, resident: bool = False, fast: bool = True
+) -> bool:
     """Prepares a peft model with one LoRA adapter for packed batches, in place; parameters keep their names.
 
     Every model gets attention by sequence. Where `layer.py` computes what the layers do, they are replaced by it, and
-    how they use memory is returned; None where they stay as they are: for other families, with dropout, with a norm
-    weight that is zero, and without `fast`. `tokens` is the most that a batch holds; what is unset of `recompute`
-    (keep each layer's input alone) and `resident` (keep the weights dequantized) is decided by the free memory.
+    True is returned; they stay as they are for other families, with dropout, with a norm weight that is zero, and
+    without `fast`. With `recompute` each layer keeps its input alone; with `resident` the weights of replaced layers
+    stay dequantized. What is computed is the same, to the bit.
     """
     causal = cast(Any, model).get_base_model()
     hf.register_attention(PACKED, packed_attention)
     causal.set_attn_implementation(PACKED)
     decoder = causal.model
     workspace = Workspace(causal.dtype, causal.device)
-    found = [_layer_parts(layer, workspace) for layer in decoder.layers] if fast and _fits(causal.config) else [None]
+    fast = fast and has_fast_layers(causal.config.to_dict())
+    found = [_layer_parts(layer, workspace) for layer in decoder.layers] if fast else [None]
     parts = [part for part in found if part is not None]
     if len(parts) < len(decoder.layers):
-        if recompute or (recompute is None and causal.device.type == "cuda"):
+        if recompute:
             causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return None
-    plan = plan_memory(parts, tokens, causal.config.vocab_size, recompute)
-    plan = plan if resident is None else MemoryPlan(plan.recompute, resident)
+        return False
     for place, (layer, part) in enumerate(zip(list(decoder.layers), parts, strict=True)):
-        decoder.layers[place] = _FastLayer(layer, part, plan.recompute)
-    if plan.resident:
+        decoder.layers[place] = _FastLayer(layer, part, recompute)
+    if resident:
         matrices = ResidentMatrices([group for part in parts for group in part.groups])
         decoder.register_forward_pre_hook(lambda *_: matrices.refresh())
     decoder.norm = _FastNorm(decoder.norm)
-    return plan
+    return True
 
 
 @contextmanager
@@ -150,11 +146,6 @@ class _Norm(torch.autograd.Function):
         result = torch.empty_like(out)
         ops.rms_norm_backward(grad[0], out[0], weight, rstd, None, result[0])
         return result, None, None
-
-
-def _fits(config: Any) -> bool:
-    windowed = getattr(config, "sliding_window", None) is not None
-    return config.model_type in _FAMILIES and not windowed and getattr(config, "hidden_act", "") == "silu"
 
 
 def _group(modules: Sequence[torch.nn.Module], workspace: Workspace) -> Group | None:

@@ -1,0 +1,119 @@
+"""How a training is cut so that it fits: recomputation first, then smaller batches of which more make a step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from edgeft.resources.memory import Job, Need, Strategy, predict
+
+RESERVE = 0.08
+"""Share of the card that is left alone: what lies unused between the allocator's blocks, and what is not counted."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for.
+
+    Attributes:
+        longest_first: tokens of the longest records, at least `batch_size` of them where there are as many.
+        batch_size, accumulation: records of a forward pass, and forward passes of a step.
+        token_budget: most tokens of a forward pass, in place of `batch_size`; for packed batches.
+        recompute: None leaves it to the memory.
+    """
+
+    longest_first: Sequence[int]
+    batch_size: int
+    accumulation: int
+    token_budget: int | None
+    recompute: bool | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a training is cut, and what it then needs. `fits` says whether that is what may be used."""
+
+    batch_size: int
+    accumulation: int
+    token_budget: int | None
+    strategy: Strategy
+    need: Need
+    fits: bool = True
+
+
+def usable_bytes(free_bytes: int, card_bytes: int) -> int:
+    """Returns what a training may plan with, of the free memory of a card."""
+    return free_bytes - int(RESERVE * card_bytes)
+
+
+def choose(job: Job, wish: Wish, usable: int | None) -> Choice:
+    """Returns the first way that fits into `usable` bytes, or the smallest one there is, with `fits` false.
+
+    In order: everything kept; every layer computed again, which changes no result; smaller batches. What remains of
+    the memory then keeps the weights dequantized. With `usable` None (a CPU, which can borrow from its disk) nothing is
+    cut and only what `wish` names is computed again.
+    """
+    if usable is None:
+        first = next(_cuts(job, wish))
+        return _with(job, first, recompute=bool(wish.recompute))
+    choice = None
+    for cut in _cuts(job, wish):
+        for recompute in (False, True) if wish.recompute is None else (wish.recompute,):
+            choice = _with(job, cut, recompute=recompute)
+            if choice.need.total <= usable:
+                return _with_room_for_weights(job, choice, usable)
+    assert choice is not None
+    return replace(choice, fits=False)
+
+
+def step_down(job: Job, wish: Wish, choice: Choice) -> Choice | None:
+    """Returns what to do after `choice` ran out of memory: compute again, then half the batch; None for nothing more.
+
+    The records of an optimizer step stay as many: half a batch is accumulated twice as often.
+    """
+    if not choice.strategy.recompute:
+        return _with(job, choice, recompute=True)
+    smaller = replace(
+        wish, batch_size=choice.batch_size, accumulation=choice.accumulation, token_budget=choice.token_budget
+    )
+    following = next(itertools.islice(_cuts(job, smaller), 1, None), None)
+    return None if following is None else _with(job, following, recompute=True)
+
+
+def _cuts(job: Job, wish: Wish) -> Iterator[Choice]:
+    """Yields the batches that are asked for, and smaller ones with the same number of records, or tokens, in a step."""
+    longest = wish.longest_first[0]
+    batch_size, accumulation = wish.batch_size, wish.accumulation
+    budget = None if job.engine == "padded" else wish.token_budget
+    while True:
+        if budget is not None:
+            tokens = max(budget, longest)
+        else:
+            tokens = batch_size * longest if job.engine == "padded" else sum(wish.longest_first[:batch_size])
+        strategy = Strategy(tokens, longest, recompute=False)
+        yield Choice(batch_size, accumulation, budget, strategy, predict(job, strategy))
+        if budget is not None:
+            if budget <= longest:
+                return
+            half = max(longest, budget // 2)
+            accumulation, budget = round(accumulation * budget / half), half
+        else:
+            if batch_size == 1:
+                return
+            records = batch_size * accumulation
+            batch_size = next(size for size in range(batch_size // 2, 0, -1) if records % size == 0)
+            accumulation = records // batch_size
+
+
+def _with(job: Job, choice: Choice, *, recompute: bool, resident: bool = False) -> Choice:
+    strategy = replace(choice.strategy, recompute=recompute, resident=resident)
+    return replace(choice, strategy=strategy, need=predict(job, strategy))
+
+
+def _with_room_for_weights(job: Job, choice: Choice, usable: int) -> Choice:
+    """Keeps the weights dequantized where there is room; whoever computes again has little memory, or wants little."""
+    if job.engine != "fast" or choice.strategy.recompute:
+        return choice
+    resident = _with(job, choice, recompute=False, resident=True)
+    return resident if resident.need.total <= usable else choice

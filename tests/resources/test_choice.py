@@ -1,0 +1,73 @@
+"""What is chosen for a card, and how a training steps down."""
+
+from __future__ import annotations
+
+import pytest
+from bench_train import SHAPES
+
+from edgeft.config import LoraConfig
+from edgeft.resources import Choice, Job, ModelShape, Wish, choose, step_down
+from edgeft.resources.memory import Engine
+
+GIB = 2**30
+LENGTHS = (2000, 1500, 1200, 900, 800, 700, 600, 500)
+
+
+def job(engine: Engine = "fast") -> Job:
+    return Job(ModelShape.read(SHAPES["8b"].to_dict()), 16, frozenset(LoraConfig().targets), engine)
+
+
+def wish(**changes: int | bool | None) -> Wish:
+    values = {"batch_size": 8, "accumulation": 2, "token_budget": None, "recompute": None} | changes
+    return Wish(longest_first=LENGTHS, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("usable_gib", "recompute", "resident", "batch_size"),
+    [(74, False, True, 8), (36, False, False, 8), (16, True, False, 8), (8, True, False, 1)],
+    ids=["80 GB", "40 GB", "16 GB", "8 GB"],
+)
+def test_the_card_decides(usable_gib: int, recompute: bool, resident: bool, batch_size: int) -> None:
+    chosen = choose(job(), wish(), usable_gib * GIB)
+    assert chosen.fits
+    assert chosen.need.total <= usable_gib * GIB
+    assert (chosen.strategy.recompute, chosen.strategy.resident) == (recompute, resident)
+    assert (chosen.batch_size, chosen.batch_size * chosen.accumulation) == (batch_size, 16)
+
+
+def test_what_is_set_is_kept() -> None:
+    assert not choose(job(), wish(recompute=False), 9 * GIB).strategy.recompute
+    assert choose(job(), wish(recompute=True), 74 * GIB).strategy.recompute
+    assert choose(job(), wish(token_budget=4096), 74 * GIB).strategy.tokens == 4096
+
+
+def test_what_does_not_fit_is_said() -> None:
+    chosen = choose(job(), wish(), 6 * GIB)
+    assert (chosen.fits, chosen.batch_size, chosen.strategy.recompute) == (False, 1, True)
+
+
+def test_a_cpu_is_not_cut() -> None:
+    chosen = choose(job(), wish(), None)
+    assert (chosen.batch_size, chosen.accumulation, chosen.strategy.recompute) == (8, 2, False)
+
+
+def steps(engine: Engine, choice: Choice, asked: Wish) -> list[Choice]:
+    """All there is to step down to."""
+    following = step_down(job(engine), asked, choice)
+    return [] if following is None else [following, *steps(engine, following, asked)]
+
+
+@pytest.mark.parametrize("engine", ["fast", "plain", "padded"])
+def test_it_steps_down_to_recomputation_and_then_to_single_records(engine: Engine) -> None:
+    asked = wish(batch_size=6, accumulation=1)
+    found = steps(engine, choose(job(engine), asked, 400 * GIB), asked)
+    assert [(c.batch_size, c.accumulation) for c in found] == [(6, 1), (3, 2), (1, 6)]
+    assert all(choice.strategy.recompute and not choice.strategy.resident for choice in found)
+    totals = [choice.need.total for choice in found]
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_a_token_budget_is_halved_down_to_the_longest_record() -> None:
+    asked = wish(token_budget=8000, recompute=True)
+    found = steps("fast", choose(job(), asked, 74 * GIB), asked)
+    assert [(c.token_budget, c.accumulation) for c in found] == [(4000, 4), (2000, 8)]
