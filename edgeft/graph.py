@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from edgeft.artifacts import Adapter, Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens
 from edgeft.config import Config
 from edgeft.dataset.records import Record, read_records
 from edgeft.errors import EdgeftError, Problem
-from edgeft.files import count_lines
+from edgeft.files import count_lines, read_object
+from edgeft.node import Node
 from edgeft.progress import Progress
 from edgeft.rundir import RunDir
 
 if TYPE_CHECKING:
     from edgeft.dataset.tokens import TokenSource
     from edgeft.hf import PreTrainedModel
+    from edgeft.merge import MergeBase
+    from edgeft.weights import MergedWeights
 
 STAGES = ("tokens", "train", "merge", "convert", "quantize", "reference", "parity", "eval")
 """Stage names in the order in which they run."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One artifact: its name in the run directory, its stage, the artifacts it needs, and how it is made.
-
-    `config` and the content of `sources` (files and folders outside the run) and `needs` decide whether it is stale.
-    """
-
-    name: str
-    stage: str
-    make: Callable[[Path, Progress], object]
-    needs: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
-    sources: Mapping[str, Path] = field(default_factory=dict)
-    resumable: bool = False
-    open_until_used: tuple[str, ...] = ()
-
-
-def near_groups(records: Iterable[Record], threshold: float) -> npt.NDArray[np.int64]:
-    """Returns the number of each record's group of near-duplicates, those at least so similar, (records,)."""
-    from edgeft.dataset.check.near import NearDuplicates
-
-    near = NearDuplicates(threshold)
-    for record in records:
-        near.add(record)
-    return near.groups()
 
 
 class Graph:
@@ -90,11 +62,6 @@ class Graph:
     def adapter(self) -> Adapter:
         """The trained adapter."""
         return Adapter(self.run.path("adapter"))
-
-    @property
-    def merged(self) -> Checkpoint:
-        """The merged checkpoint."""
-        return Checkpoint(self.run.path("merged"))
 
     @property
     def reference(self) -> Reference:
@@ -157,11 +124,16 @@ class Graph:
         yield Node(
             "adapter", "train", self._make_adapter, ("tokens",), training, base, resumable=True, open_until_used=unused
         )
-        yield Node("merged", "merge", self._make_merged, ("adapter",), named, base)
-        yield Node("gguf", "convert", self._make_gguf, ("merged",), config.convert.model_dump())
+        merged_from: tuple[str, ...] = ("adapter",)
+        merging = config.merge.model_dump(exclude_defaults=True) | named
+        if config.merge.base == "auto":
+            yield Node("merge_base", "merge", self._make_merge_base, ("tokens", "adapter"), named, base)
+            merged_from = ("adapter", "merge_base")
+        yield Node("merged", "merge", self._make_merged, merged_from, merging, base, on_request=True)
+        yield Node("gguf", "convert", self._make_gguf, merged_from, config.convert.model_dump() | merging, base)
         for name in self.file_types[1:]:
             yield Node(f"quantized/{name}", "quantize", self._quantizer(name), ("gguf",), {"type": name})
-        yield from self._checks(base, named)
+        yield from self._checks(base, named, ("tokens", *merged_from))
 
     def _sources_of_records(self) -> Iterator[tuple[str, str]]:
         """Yields the configuration's key of each source of records, and its name."""
@@ -173,10 +145,11 @@ class Graph:
         others = (("evaluation", dataset.evaluation), ("test", dataset.test))
         yield from ((key, name) for key, name in others if name is not None)
 
-    def _checks(self, base: dict[str, Path], named: dict[str, str]) -> Iterator[Node]:
+    def _checks(self, base: dict[str, Path], named: dict[str, str], recorded_from: tuple[str, ...]) -> Iterator[Node]:
         parity, evaluation = self.config.parity, self.config.eval
         recorded = parity.model_dump(include={"records", "positions", "max_new_tokens"}) | named
-        yield Node("reference", "reference", self._make_reference, ("tokens", "adapter", "merged"), recorded, base)
+        recorded |= self.config.merge.model_dump(exclude_defaults=True)
+        yield Node("reference", "reference", self._make_reference, recorded_from, recorded, base)
         limits = parity.model_dump(mode="json", include={"conversion", "quantization", "thresholds"})
         for name in self.file_types:
             yield Node(f"parity/{name}", "parity", self._checker(name), ("reference", self._gguf_node(name)), limits)
@@ -190,6 +163,7 @@ class Graph:
 
     def _make_tokens(self, out: Path, progress: Progress) -> None:
         from edgeft import hf
+        from edgeft.dataset.check.near import near_groups
         from edgeft.dataset.tokens import TokenInputs, build_tokens
 
         hf.quiet()
@@ -218,19 +192,43 @@ class Graph:
         train(self.tokens, self.base, self.config.train, out, progress)
 
     def _make_merged(self, out: Path, progress: Progress) -> None:
-        from edgeft.merge import merge
+        from edgeft.merge import write_merged
 
-        merge(self.base, Adapter.open(self.adapter.path), out, progress)
+        write_merged(self._merged_weights(), self.base, out, progress)
+
+    def _make_merge_base(self, out: Path, progress: Progress) -> None:
+        from edgeft import hf
+        from edgeft.dataset.tokens import TokenizedExamples
+        from edgeft.merge import load_merged
+        from edgeft.parity.merge_base import LoadModel, measure_merge_bases
+
+        hf.quiet()
+        device = hf.pick_device(self.config.train.device)
+        tuned = (self.base, Adapter.open(self.adapter.path))
+        live = partial(hf.load_adapted, *tuned, device)
+        bases: tuple[MergeBase, ...] = ("original", "dequantized")
+        candidates: dict[str, LoadModel] = {name: partial(load_merged, *tuned, name, device) for name in bases}
+        examples = TokenizedExamples(self.tokens.path / "evaluation")
+        measure_merge_bases(live, candidates, examples, out, progress)
+
+    @property
+    def merge_base(self) -> MergeBase:
+        """The base that the adapter is merged into, measured where it is to be."""
+        wanted = self.config.merge.base
+        return read_object(self.run.path("merge_base") / "merge.json")["base"] if wanted == "auto" else wanted
+
+    def _merged_weights(self) -> MergedWeights:
+        from edgeft.merge import merged_weights
+
+        return merged_weights(self.base, Adapter.open(self.adapter.path), self.merge_base)
 
     def _make_gguf(self, out: Path, progress: Progress) -> None:
         from edgeft.convert import convert
-        from edgeft.weights import CheckpointWeights
 
-        merged = Checkpoint.open(self.merged.path)
         name = self.gguf(self.unquantized).path.name
         config = self.config.convert
         config = config.model_copy(update={"name": config.name or self.run.root.name})
-        convert(CheckpointWeights(merged), merged, config, out / name, progress)
+        convert(self._merged_weights(), self.base, config, out / name, progress)
 
     def _quantizer(self, type_name: str) -> Callable[[Path, Progress], object]:
         def make(out: Path, progress: Progress) -> None:
@@ -243,14 +241,15 @@ class Graph:
 
     def _make_reference(self, out: Path, progress: Progress) -> None:
         from edgeft import hf
+        from edgeft.merge import load_merged
         from edgeft.parity.record import record_reference
 
         parity = self.config.parity
         device = hf.pick_device(self.config.train.device)
         live = (self.base, Adapter.open(self.adapter.path))
-        merged = Checkpoint.open(self.merged.path)
+        load = partial(load_merged, *live, self.merge_base, device)
         path = out / self.reference.path.name
-        record_reference(merged, live, self._tests(parity.records), parity, device, path, progress)
+        record_reference(self.base, live, self._tests(parity.records), parity, device, path, progress, load)
 
     def _checker(self, type_name: str) -> Callable[[Path, Progress], object]:
         def make(out: Path, progress: Progress) -> None:

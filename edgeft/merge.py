@@ -6,15 +6,24 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from edgeft.artifacts import Adapter, Checkpoint
 from edgeft.files import flush, list_files, require_free_disk, write_json, write_text
 from edgeft.given_template import GivenTemplate, given_template
-from edgeft.progress import Progress, silent
-from edgeft.weights import CheckpointWeights, MergedWeights, TensorSpec, Weights
+from edgeft.progress import Progress, shifted, silent
+from edgeft.weights import CheckpointWeights, MergedWeights, RoundedWeights, TensorSpec, Weights
+from edgeft.weights.writing import tensor_parts, write_parts
+
+if TYPE_CHECKING:
+    from edgeft.hf import Device, PreTrainedModel
+
+MergeBase = Literal["original", "dequantized"]
+"""Which weights an adapter is merged into: the base's own, or as NF4 rounds them."""
 
 SHARD_BYTES = 5_000_000_000
 """Largest shard, as transformers writes them; a tensor is never split."""
@@ -38,7 +47,11 @@ def merge(base: Checkpoint, adapter: Adapter, out: Path, progress: Progress = si
     Peak memory is a few times the largest tensor. Raises EdgeftError, before anything is written, when the adapter does
     not fit the base.
     """
-    weights = MergedWeights(CheckpointWeights(base), adapter)
+    return write_merged(MergedWeights(CheckpointWeights(base), adapter), base, out, progress)
+
+
+def write_merged(weights: MergedWeights, base: Checkpoint, out: Path, progress: Progress = silent) -> Checkpoint:
+    """Writes the folder `out` of weights that are merged already, the rest from `base`, as `merge` does."""
     size_bytes = sum(spec.size_bytes for spec in weights.specs.values())
     require_free_disk(out, size_bytes, "the merged checkpoint")
     out.mkdir(parents=True, exist_ok=True)
@@ -58,6 +71,25 @@ def merge(base: Checkpoint, adapter: Adapter, out: Path, progress: Progress = si
     return Checkpoint.open(out)
 
 
+def merged_weights(base: Checkpoint, adapter: Adapter, merge_base: MergeBase) -> MergedWeights:
+    """Returns the adapter folded into the original weights, or into those that 4-bit training computed with."""
+    original = CheckpointWeights(base)
+    if merge_base == "original":
+        return MergedWeights(original, adapter)
+    from edgeft import hf
+
+    return MergedWeights(RoundedWeights(original, hf.nf4_names(base.config()), hf.nf4_rounded), adapter)
+
+
+def load_merged(base: Checkpoint, adapter: Adapter, merge_base: MergeBase, device: Device) -> PreTrainedModel:
+    """Returns the merged model in float32, in evaluation mode; no checkpoint of it is written."""
+    from edgeft import hf
+
+    weights = merged_weights(base, adapter, merge_base)
+    tensors = {name: weights.read(name) for name in weights.specs}
+    return hf.load_tensors({**base.config(), **weights.config_changes}, tensors, device, torch.float32)
+
+
 def _give_template(given: GivenTemplate, folder: Path) -> None:
     """Writes a chat template, and its end token into generation_config.json: others than edgeft must stop there too."""
     write_text(folder / "chat_template.jinja", given.text)
@@ -73,29 +105,32 @@ def _give_template(given: GivenTemplate, folder: Path) -> None:
 
 
 def write_weights(weights: Weights, folder: Path, progress: Progress = silent, shard_bytes: int = SHARD_BYTES) -> None:
-    """Writes model.safetensors, or shards of at most `shard_bytes` with their index, reading one tensor at a time."""
+    """Writes model.safetensors, or shards of at most `shard_bytes` with their index, a part of a tensor at a time."""
     shards = _assign_shards(weights.specs, shard_bytes)
     total_bytes = sum(spec.size_bytes for spec in weights.specs.values())
     done_bytes = 0
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file_name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        specs = {name: weights.specs[name] for name in names}
         with (folder / file_name).open("wb") as file:
-            _write_header(file, {name: weights.specs[name] for name in names})
-            for name in names:
-                file.write(tensor_bytes(weights.read(name)))
-                done_bytes += weights.specs[name].size_bytes
-                progress(done_bytes, total_bytes, name)
+            _write_header(file, specs)
+            start = file.tell()
+        places = _offsets(specs)
+        parts = [part for name, offset, _ in places for part in tensor_parts(weights, name, start + offset, _plain)]
+        write_parts(folder / file_name, parts, shifted(progress, done_bytes, total_bytes))
         flush(folder / file_name)
+        done_bytes += sum(spec.size_bytes for spec in specs.values())
         weight_map |= dict.fromkeys(names, file_name)
     if len(shards) > 1:
         index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
         write_json(folder / "model.safetensors.index.json", index)
 
 
-def tensor_bytes(tensor: torch.Tensor) -> bytes:
+def _plain(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
     """Returns a CPU tensor's values as little-endian bytes, row-major."""
-    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+    values: npt.NDArray[np.uint8] = tensor.contiguous().view(torch.uint8).numpy()
+    return values
 
 
 def _assign_shards(specs: Mapping[str, TensorSpec], shard_bytes: int) -> list[list[str]]:

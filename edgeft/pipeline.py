@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edgeft.errors import EdgeftError, nearest
-from edgeft.graph import STAGES, Graph, Node
+from edgeft.graph import STAGES, Graph
+from edgeft.node import Node
 from edgeft.progress import Progress
 from edgeft.rundir import Recipe
 
@@ -41,7 +42,9 @@ class Pipeline:
         unknown = [stage for stage in stages if stage not in STAGES]
         if unknown:
             raise EdgeftError(f"unknown stage {unknown[0]!r}", remedy=nearest(unknown[0], STAGES))
-        named = [node.name for node in self._nodes.values() if not stages or node.stage in stages]
+        named = [
+            node.name for node in self._nodes.values() if (node.stage in stages if stages else not node.on_request)
+        ]
         wanted = self._with_needs(named)
         steps: list[Step] = []
         remade: set[str] = set()

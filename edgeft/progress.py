@@ -16,3 +16,12 @@ class Progress(Protocol):
 
 def silent(done: float, total: float, status: str = "") -> None:
     """A `Progress` for callers that show none."""
+
+
+def shifted(progress: Progress, before: float, whole: float) -> Progress:
+    """Returns a `Progress` for one part of some work: `before` of the `whole` was done when the part begins."""
+
+    def report(done: float, total: float, status: str = "") -> None:
+        progress(before + done, whole, status)
+
+    return report

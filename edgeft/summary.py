@@ -81,6 +81,8 @@ def describe(graph: Graph, name: str) -> str:
     """Returns what there is to know of one finished artifact, in half a line."""
     folder = graph.run.path(name)
     kind = name.partition("/")[0]
+    if kind == "merge_base":
+        return describe_merge_base(_read(folder / "merge.json"))
     if kind == "tokens":
         return describe_tokens(_read(folder / "tokens.json"))
     if kind == "adapter":
@@ -101,6 +103,15 @@ def describe(graph: Graph, name: str) -> str:
         path.stat().st_size for path in list_files(folder) if path.suffix in (".gguf", ".safetensors", ".npz")
     )
     return human_size(size_bytes)
+
+
+def describe_merge_base(content: Mapping[str, Any]) -> str:
+    """Returns which base was chosen, and the figures of both."""
+    figures = [
+        f"{name} mean KLD {merged['mean_kld']:.1e}, loss {merged['loss']:.4f}"
+        for name, merged in content["merged"].items()
+    ]
+    return f"{content['base']}: {'; '.join(figures)}; as trained, loss {content['loss_as_trained']:.4f}"
 
 
 def describe_tokens(counts: Mapping[str, Any]) -> str:

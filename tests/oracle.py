@@ -62,10 +62,15 @@ def converter_folder() -> Path:
     return unpacked
 
 
+def converter_environment() -> dict[str, str]:
+    """Returns the environment in which Python imports llama.cpp's converter, with the gguf that belongs to it."""
+    folder = converter_folder()
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder / "gguf-py"), str(folder)])}
+
+
 def convert_all(jobs: Sequence[Job]) -> None:
     """Runs llama.cpp's converter on every job; fails the test with its output when it fails."""
-    folder = converter_folder()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder / "gguf-py"), str(folder)])}
+    environment = converter_environment()
     listed = [{**vars(job), "folder": str(job.folder), "out": str(job.out)} for job in jobs]
     done = subprocess.run(
         [sys.executable, "-c", _DRIVER],

@@ -253,7 +253,7 @@ def test_a_dry_run_makes_nothing_and_shows_all(project: Path) -> None:
     assert result.exit_code == 0
     names = [line.split()[0] for line in result.output.splitlines()[1:]]
     assert names == [
-        *("tokens", "adapter", "merged", "gguf", "quantized/Q8_0", "quantized/Q4_K_M", "reference"),
+        *("tokens", "adapter", "gguf", "quantized/Q8_0", "quantized/Q4_K_M", "reference"),
         *("parity/F16", "parity/Q8_0", "parity/Q4_K_M", "eval/base", "eval/tuned", "eval/F16", "eval/Q8_0"),
         "eval/Q4_K_M",
     ]

@@ -65,7 +65,9 @@ def test_from_tokens_to_a_file_that_ends_its_answers(tmp_path: Path, kind: str) 
     for name in ("train", "test"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "edgeft.toml").write_text(CONFIG.replace("1e-3", "1e-2").replace("epochs = 1", "epochs = 6"))
-    result = CliRunner().invoke(main, ["run", "convert", "-c", str(tmp_path / "edgeft.toml")], catch_exceptions=False)
+    result = CliRunner().invoke(
+        main, ["run", "merge", "convert", "-c", str(tmp_path / "edgeft.toml")], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     merged = hf.load_tokenizer(tmp_path / "run" / "merged")
     assert merged.chat_template == template

@@ -20,7 +20,7 @@ from edgeft.config import load_config
 from edgeft.files import sha256_file
 
 ARTIFACTS = [
-    *("tokens", "adapter", "merged", "gguf", "quantized/Q8_0", "quantized/Q4_K_M", "reference"),
+    *("tokens", "adapter", "gguf", "quantized/Q8_0", "quantized/Q4_K_M", "reference"),
     *("parity/F16", "parity/Q8_0", "parity/Q4_K_M"),
     *("eval/base", "eval/tuned", "eval/F16", "eval/Q8_0", "eval/Q4_K_M"),
 ]
@@ -98,7 +98,7 @@ def test_a_changed_rank_is_named_and_cascades(config: Path) -> None:
     states = planned(config, "--set", "train.lora.rank=4")
     assert states["tokens"] == "up to date"
     assert states["adapter"] == "changed: lora"
-    assert states["merged"] == "follows adapter"
+    assert states["gguf"] == "follows adapter"
     assert states["eval/base"] == "up to date"
 
 
@@ -153,6 +153,22 @@ def test_a_base_that_could_not_be_exported_is_refused_before_training(tmp_path: 
     assert not list((tmp_path / "run").glob("*/manifest.json"))
 
 
+def test_the_merged_checkpoint_is_made_on_request(config: Path) -> None:
+    assert invoke("run", "merge", "-c", config).exit_code == 0
+    assert (config.parent / "run" / "merged" / "model.safetensors").is_file()
+
+
+def test_the_merge_base_is_measured(config: Path) -> None:
+    result = invoke("run", "convert", "-c", config, "--set", "merge.base=auto")
+    assert result.exit_code == 0
+    measured = json.loads((config.parent / "run" / "merge_base" / "merge.json").read_text())
+    klds = {name: merged["mean_kld"] for name, merged in measured["merged"].items()}
+    assert klds.keys() == {"original", "dequantized"}
+    # The model as trained computes in float32 here, so that merged into its own weights it differs by rounding alone.
+    assert measured["base"] == "dequantized" and klds["dequantized"] < klds["original"] / 10
+    assert "dequantized: original mean KLD" in result.output
+
+
 # Killing. The model is larger, so that there is a middle to be killed in.
 
 LARGER: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 6}
@@ -174,7 +190,7 @@ def uninterrupted(larger: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     """The hashes of every weight file of a run that was not killed."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "copy"
     shutil.copytree(larger, folder)
-    assert invoke("run", "quantize", "-c", folder / "edgeft.toml").exit_code == 0
+    assert invoke("run", "merge", "quantize", "-c", folder / "edgeft.toml").exit_code == 0
     return weight_hashes(folder / "run")
 
 
@@ -190,7 +206,7 @@ def test_kill_9_in_the_middle_then_the_same_command(
     folder = tmp_path / "copy"
     shutil.copytree(larger, folder)
     run = folder / "run"
-    command = [sys.executable, "-m", "edgeft", "run", "quantize", "-c", str(folder / "edgeft.toml")]
+    command = [sys.executable, "-m", "edgeft", "run", "merge", "quantize", "-c", str(folder / "edgeft.toml")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline and not list(run.glob(MOMENTS[stage])):

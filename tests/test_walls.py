@@ -31,7 +31,7 @@ LEVELS = {
     **dict.fromkeys(("config_text", "resources"), 3),
     "dataset": 3,
     **dict.fromkeys(("hf", "llamacpp", "weights"), 4),
-    **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat", "tables"), 5),
+    **dict.fromkeys(("train", "merge", "convert", "quantize", "parity", "evaluate", "chat", "tables", "node"), 5),
     **dict.fromkeys(("graph", "console", "token_view"), 6),
     **dict.fromkeys(("pipeline", "summary"), 7),
     "cli": 8,

@@ -14,6 +14,7 @@ from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, shown
 from edgeft.config import Config, DatasetConfig, load_config
 from edgeft.console import Output
 from edgeft.dataset.check.check import check_records
+from edgeft.dataset.check.near import near_groups
 from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.findings import Finding, raise_errors
 from edgeft.dataset.fitting import Limit, OverLength
@@ -22,7 +23,6 @@ from edgeft.dataset.sources import Account, stream
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.errors import EdgeftError
 from edgeft.files import making_folder
-from edgeft.graph import near_groups
 
 _DEFAULTS = DatasetConfig(train="")
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgeft.artifacts import Checkpoint
+
 AT_LEAST_ONE = click.IntRange(min=1)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -13,6 +15,15 @@ config_option = click.option(
     "-c", "--config", "config_path", type=FILE, default=Path("edgeft.toml"), show_default=True, help="configuration"
 )
 set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="as train.lora.rank=8")
+
+
+def checkpoint_named(name: str) -> Checkpoint:
+    """Returns the checkpoint of a folder, or of a hub id; what the latter needs takes seconds to import."""
+    if Path(name).is_dir():
+        return Checkpoint.open(Path(name))
+    from edgeft.hf import resolve_checkpoint
+
+    return resolve_checkpoint(name)
 
 
 def shown(path: Path) -> str:

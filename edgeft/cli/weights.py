@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from edgeft.artifacts import Adapter, GgufFile
-from edgeft.cli.options import FILE, FOLDER, shown
+from edgeft.cli.options import FILE, FOLDER, checkpoint_named, shown
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
 from edgeft.files import human_size, making_folder
@@ -20,12 +20,11 @@ from edgeft.files import human_size, making_folder
 @click.option("--out", type=FOLDER, required=True, help="folder of the merged checkpoint; must not exist")
 def merge(base: str, adapter: Path, out: Path) -> None:
     """Folds the adapter folder ADAPTER into the checkpoint BASE (a folder or a hub id), tensor by tensor."""
-    from edgeft.hf import resolve_checkpoint
     from edgeft.merge import merge as fold
 
     output = Output()
     with making_folder(out) as partial, output.progress("merge") as progress:
-        fold(resolve_checkpoint(base), Adapter.open(adapter), partial, progress)
+        fold(checkpoint_named(base), Adapter.open(adapter), partial, progress)
     output.line(f"{shown(out.absolute())}: merged")
 
 
@@ -39,11 +38,10 @@ def merge(base: str, adapter: Path, out: Path) -> None:
 def convert(model: str, out: Path, adapter: Path | None, dtype: Literal["f32", "f16", "bf16"]) -> None:
     """Converts MODEL (a checkpoint folder or a hub id) to a GGUF file."""
     from edgeft.convert import convert as write_gguf
-    from edgeft.hf import resolve_checkpoint
     from edgeft.weights import CheckpointWeights, MergedWeights, Weights
 
     output = Output()
-    source = resolve_checkpoint(model)
+    source = checkpoint_named(model)
     base = CheckpointWeights(source)
     weights: Weights = base if adapter is None else MergedWeights(base, Adapter.open(adapter))
     with output.progress("convert") as progress:

@@ -77,6 +77,16 @@ class DatasetConfig(Section):
         return (SourceConfig(path=self.train),) if isinstance(self.train, str) else self.train
 
 
+class MergeConfig(Section):
+    """Which weights the adapter is merged into."""
+
+    base: Literal["original", "dequantized", "auto"] = Field(
+        "original",
+        description="`dequantized`: rounded to 4 bits, as training saw them; `auto`: the one that is measured to be "
+        "nearer to the model as trained",
+    )
+
+
 class ConvertConfig(Section):
     """Checkpoint to GGUF."""
 
@@ -147,6 +157,7 @@ class Config(Section):
     model: ModelConfig
     dataset: DatasetConfig
     train: TrainConfig = Field(default_factory=TrainConfig)
+    merge: MergeConfig = Field(default_factory=MergeConfig)
     convert: ConvertConfig = Field(default_factory=ConvertConfig)
     quantize: QuantizeConfig = Field(default_factory=QuantizeConfig)
     parity: ParityConfig = Field(default_factory=ParityConfig)

@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from gguf import MODEL_ARCH_NAMES, GGUFWriter
 
 from edgeft.artifacts import Checkpoint, GgufFile
@@ -22,13 +21,12 @@ from edgeft.convert.tensors import (
     FILE_TYPES,
     MATRIX_TYPES,
     StoredType,
-    encode,
-    not_finite,
     stored_type,
     value_type,
 )
 from edgeft.convert.tokenizer import ProvedTokenizer, prove_tokenizer
-from edgeft.errors import EdgeftError, Problem
+from edgeft.convert.writing import write_tensors
+from edgeft.errors import EdgeftError
 from edgeft.files import replacing, require_free_disk
 from edgeft.progress import Progress, silent
 from edgeft.weights import CheckpointWeights, MergedWeights, TensorSpec, Weights
@@ -41,8 +39,8 @@ def convert(
 ) -> GgufFile:
     """Writes one GGUF file at `out`; `source` gives everything that is no weight: config.json, tokenizer, template.
 
-    Holds one tensor at a time. With an adapter in `weights`, a base without a chat template has the one that it was
-    tuned with. llama.cpp must give the trained tokenizer's ids with the written file, on a corpus and on
+    Each thread holds a part of one tensor. With an adapter in `weights`, a base without a chat template has the one
+    that it was tuned with. llama.cpp must give the trained tokenizer's ids with the written file, on a corpus and on
     `config.random_texts` random strings. Raises EdgeftError where it does not, for an unsupported model, for tensors
     that do not fit config.json (all at once, before any is read), and for weights that are not finite or overflow
     `config.dtype`; then nothing is left at `out`.
@@ -61,9 +59,9 @@ def convert(
         try:
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            _write_tensors(prepared, weights, progress)
         finally:
             writer.close()
+        write_tensors(partial, writer.data_alignment, prepared.plan, prepared.tensors, weights, progress)
         prepared.tokenizer.require_in(partial)
     return GgufFile(out)
 
@@ -121,38 +119,3 @@ def _add_tensor_infos(writer: GGUFWriter, plan: Plan, tensors: Sequence[tuple[Fo
         name, shape = found.planned.name, found.planned.shape
         size_bytes = TensorSpec(shape, stored.torch).size_bytes
         writer.add_tensor_info(name, shape, np.dtype(stored.numpy), size_bytes, stored.ggml)
-
-
-def _write_tensors(prepared: _Prepared, weights: Weights, progress: Progress) -> None:
-    writer = prepared.writer
-    for name, tensor in prepared.plan.generated.items():
-        writer.write_tensor_data(encode(tensor, F32, name))
-    total_bytes = sum(weights.specs[name].size_bytes for found, _ in prepared.tensors for name in found.sources)
-    done_bytes = 0
-    problems: list[Problem] = []
-    for found, stored in prepared.tensors:
-        progress(done_bytes, total_bytes, found.sources[0])
-        try:
-            content = encode(_made(found, weights), stored, found.sources[0])
-        except EdgeftError as error:
-            problems += error.problems
-        # After a problem the file is lost: read on only to name all the bad tensors.
-        if not problems:
-            writer.write_tensor_data(content)
-        done_bytes += sum(weights.specs[name].size_bytes for name in found.sources)
-    if problems:
-        raise EdgeftError(problems)
-    progress(done_bytes, total_bytes, "done")
-
-
-def _made(found: FoundTensor, weights: Weights) -> torch.Tensor:
-    """Returns a tensor of the file in the checkpoint's numbers; raises EdgeftError for those that are not finite."""
-    tensors = []
-    problems: list[Problem] = []
-    for name in found.sources:
-        tensor = weights.read(name)
-        problems += not_finite(tensor, name)
-        tensors.append(tensor)
-    if problems:
-        raise EdgeftError(problems)
-    return found.planned.make(*tensors)

@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from gguf import Keys
 
-from edgeft.convert.draft import Draft, Make, stack
+from edgeft.convert.draft import Draft, Make
+from edgeft.convert.plan import stack
 from edgeft.convert.rope import permute_rows
 
 

@@ -9,7 +9,7 @@ import torch
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES
 
 from edgeft.convert.config_fields import ConfigFields
-from edgeft.convert.plan import Plan, PlannedTensor
+from edgeft.convert.plan import Plan, PlannedTensor, unchanged
 
 Make = Callable[[torch.Tensor], torch.Tensor]
 
@@ -42,7 +42,7 @@ class Draft:
         self, source: str, name: str, shape: tuple[int, ...], make: Make | None = None, *, optional: bool = False
     ) -> None:
         """Adds a tensor made from one of the checkpoint's, which has this shape; `make` keeps the shape."""
-        self._tensors.append(PlannedTensor(name, shape, {source: shape}, make or _unchanged, optional))
+        self._tensors.append(PlannedTensor(name, shape, {source: shape}, make or unchanged, optional))
 
     def made(self, sources: Mapping[str, tuple[int, ...]], name: str, shape: tuple[int, ...], make: Any) -> None:
         """Adds a tensor of this shape, made from several of the checkpoint's or from one of another shape."""
@@ -68,12 +68,3 @@ class Draft:
         """Returns the plan; raises EdgeftError with everything that is wrong with config.json."""
         self.config.check()
         return Plan(self._arch, self.vocab, self._keys, self._tensors, self._generated, "|".join(self._ignored))
-
-
-def stack(*tensors: torch.Tensor) -> torch.Tensor:
-    """Returns matrices as one tensor with a new outermost dimension, as llama.cpp wants the experts of a block."""
-    return torch.stack(tensors)
-
-
-def _unchanged(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor

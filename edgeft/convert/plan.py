@@ -19,6 +19,16 @@ _BUFFERS = r".*\.(rotary_emb\.inv_freq|attention\.masked_bias|attention\.bias)"
 _TEXT_MODEL = "language_model."
 
 
+def unchanged(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns the checkpoint's tensor, for one that is stored as it is."""
+    return tensor
+
+
+def stack(*tensors: torch.Tensor) -> torch.Tensor:
+    """Returns matrices as one tensor with a new outermost dimension, as llama.cpp wants the experts of a block."""
+    return torch.stack(tensors)
+
+
 @dataclass(frozen=True)
 class PlannedTensor:
     """One tensor of the file.

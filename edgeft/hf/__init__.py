@@ -27,6 +27,7 @@ from edgeft.hf.models import (
     seed_everything,
 )
 from edgeft.hf.reporters import reporters, require_reporters
+from edgeft.hf.streamed import load_tensors, nf4_names, nf4_rounded
 from edgeft.hf.tokenizers import (
     encode,
     encode_more,
@@ -62,8 +63,11 @@ __all__ = [
     "load_adapted",
     "load_model",
     "load_quantized",
+    "load_tensors",
     "load_tokenizer",
     "logits",
+    "nf4_names",
+    "nf4_rounded",
     "open_tokenizer",
     "pick_device",
     "piece_reader",

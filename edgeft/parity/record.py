@@ -32,9 +32,11 @@ def record_reference(
     device: hf.Device,
     out: Path,
     progress: Progress = silent,
+    load: Callable[[], hf.PreTrainedModel] | None = None,
 ) -> Reference:
     """Runs the merged model in float32 over `records` and writes what it says to the file `out`.
 
+    `merged` gives tokenizer and chat template, and the weights too unless `load` loads the model from elsewhere.
     With `live` (base and adapter) the model as it was trained, 4-bit base and all, is run over the same tokens, and how
     far the merged model is from it is kept in the reference and as merge.json beside it. Raises EdgeftError when a
     record's last turn could not be trained.
@@ -43,7 +45,7 @@ def record_reference(
     tokenizer = hf.load_tokenizer(merged.path)
     view = hf.tokenizer_view(tokenizer, merged.path)
     end_ids = sorted(view.end_ids)
-    model = hf.load_model(merged, device, torch.float32)
+    model = hf.load_model(merged, device, torch.float32) if load is None else load()
     chosen = list(records[: config.records])
     steps = len(chosen) * (2 if live else 1)
     budget = min(config.positions, _LOGITS_BYTES // (4 * model.config.vocab_size))

@@ -6,5 +6,6 @@ consumes them (merge, convert) ever holds a whole model.
 
 from edgeft.weights.checkpoint import CheckpointWeights, TensorSpec, Weights
 from edgeft.weights.merged import MergedWeights
+from edgeft.weights.rounded import RoundedWeights
 
-__all__ = ["CheckpointWeights", "MergedWeights", "TensorSpec", "Weights"]
+__all__ = ["CheckpointWeights", "MergedWeights", "RoundedWeights", "TensorSpec", "Weights"]

@@ -33,12 +33,20 @@ class TensorSpec:
 
 
 class Weights(Protocol):
-    """Named tensors: `specs` in the checkpoint's order, `read` for one of them on the CPU, in the spec's dtype."""
+    """Named tensors: `specs` in the checkpoint's order, `read` for one of them on the CPU, in the spec's dtype.
+
+    `read_rows` gives the rows from `start` to `stop`, for tensors that need not be held whole; `whole` says of which
+    that gains nothing, as every row takes all of them. Both reads may be called by several threads at once.
+    """
 
     @property
     def specs(self) -> dict[str, TensorSpec]: ...
 
     def read(self, name: str) -> torch.Tensor: ...
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor: ...
+
+    def whole(self, name: str) -> bool: ...
 
 
 class BaseWeights(Weights, Protocol):
@@ -86,15 +94,22 @@ class CheckpointWeights:
         if problems:
             raise EdgeftError(problems)
         self.tied = bool(checkpoint.config().get("tie_word_embeddings"))
-        self._open: tuple[Path, Any] | None = None
+        self._shards: dict[Path, Any] = {
+            path: safe_open(path, framework="pt") for path in dict.fromkeys(self._files.values())
+        }
 
     def read(self, name: str) -> torch.Tensor:
         """Returns one tensor, as stored: a view of the file, whose pages are read when they are used."""
-        path = self._files[name]
-        if self._open is None or self._open[0] != path:
-            self._open = path, safe_open(path, framework="pt")
-        tensor: torch.Tensor = self._open[1].get_tensor(name)
+        tensor: torch.Tensor = self._shards[self._files[name]].get_tensor(name)
         return tensor
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Returns some rows of one tensor, as stored."""
+        return self.read(name)[start:stop]
+
+    def whole(self, name: str) -> bool:
+        """Returns whether a tensor has no rows."""
+        return not self.specs[name].shape
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 of every tensor's name, dtype, shape, and 4 KiB from its start, middle and end.

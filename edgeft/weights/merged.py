@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from edgeft.files import read_object
 from edgeft.weights.adapter import AdapterTensors
 from edgeft.weights.changes import ChangeReader, is_vocabulary
 from edgeft.weights.checkpoint import BaseWeights, TensorSpec
-from edgeft.weights.updates import Rows, same_update
+from edgeft.weights.updates import Rows, Update, same_update
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
 # Blocks of rows that stay in a core's cache while they are widened, updated and rounded.
@@ -66,19 +66,37 @@ class MergedWeights:
 
     def read(self, name: str) -> torch.Tensor:
         """Returns one tensor, merged, in the base's dtype."""
-        source, dtype = self._source(name), self.specs[name].dtype
-        updates = self._changes.updates.get(name)
+        if name not in self._changes.updates:
+            return self._source(name).to(self.specs[name].dtype)
+        return self.read_rows(name, 0, self.specs[name].shape[0])
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Returns some rows of one tensor, merged, in the base's dtype."""
+        dtype = self.specs[name].dtype
+        updates = self._changes.updates.get(name, ())
+        if not all(update.by_rows for update in updates):
+            return self._merge(self._source(name), updates, 0).to(dtype)[start:stop]
+        source = self._source(name)[start:stop]
         if not updates:
             return source.to(dtype)
         merged = torch.empty(source.shape, dtype=dtype)
-        width = max(1, source[0].numel())
-        step = max(1, _BLOCK_ELEMENTS // width) if all(update.by_rows for update in updates) else len(source)
-        for start in range(0, len(source), step):
-            block = source[start : start + step].to(torch.float32, copy=True)
-            for update in updates:
-                block = update.apply(block, start)
-            merged[start : start + step] = block
+        step = max(1, _BLOCK_ELEMENTS // max(1, source[0].numel()))
+        for place in range(0, len(source), step):
+            merged[place : place + step] = self._merge(source[place : place + step], updates, start + place)
         return merged
+
+    def whole(self, name: str) -> bool:
+        """Returns whether every row of a tensor takes all of them."""
+        updates = self._changes.updates.get(name, ())
+        from_base = name not in self._changes.replaced
+        return not all(u.by_rows for u in updates) or (from_base and self._base.whole(self._sources.get(name, name)))
+
+    def _merge(self, source: torch.Tensor, updates: Sequence[Update], start: int) -> torch.Tensor:
+        """Returns rows of the source, from `start` of the tensor on, with every update, float32."""
+        block = source.to(torch.float32, copy=True)
+        for update in updates:
+            block = update.apply(block, start)
+        return block
 
     def _source(self, name: str) -> torch.Tensor:
         if key := self._changes.replaced.get(name):

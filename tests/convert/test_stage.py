@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import gguf
@@ -60,35 +61,40 @@ def test_progress_ends_at_the_total(checkpoint: Checkpoint, tmp_path: Path) -> N
         progress=lambda done, total, status="": calls.append((done, total)),
     )
     done = [entry[0] for entry in calls]
-    assert done == sorted(done) and len(done) == len(weights.specs) + 1
-    assert calls[-1] == (calls[0][1], calls[0][1]) and calls[0][1] == sum(s.size_bytes for s in weights.specs.values())
+    assert done == sorted(done) and len(done) >= len(weights.specs)
+    assert calls[-1] == (calls[0][1], calls[0][1])
 
 
 class _Recording:
-    """Weights that note the order in which they are read, and what the file held by then."""
+    """Weights that note what is read, and how many rows of it."""
 
-    def __init__(self, weights: CheckpointWeights, folder: Path) -> None:
-        self._weights, self._folder = weights, folder
+    def __init__(self, weights: CheckpointWeights) -> None:
+        self._weights = weights
         self.specs: dict[str, TensorSpec] = weights.specs
-        self.read_names: list[str] = []
-        self.sizes_bytes: list[int] = []
+        self.rows: Counter[str] = Counter()
+        self.largest_elements = 0
 
     def read(self, name: str) -> torch.Tensor:
-        self.read_names.append(name)
-        self.sizes_bytes.append(sum(path.stat().st_size for path in self._folder.glob("*.partial")))
-        return self._weights.read(name)
+        return self.read_rows(name, 0, self.specs[name].shape[0])
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        rows = self._weights.read_rows(name, start, stop)
+        self.rows[name] += len(rows)
+        self.largest_elements = max(self.largest_elements, rows.numel())
+        return rows
+
+    def whole(self, name: str) -> bool:
+        return self._weights.whole(name)
 
 
-def test_each_tensor_is_read_once_and_written_before_the_next(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    weights = _Recording(CheckpointWeights(checkpoint), tmp_path)
-    out = convert(weights, checkpoint, ConvertConfig(), tmp_path / "m.gguf")
-    assert weights.read_names == list(weights.specs)
-    growth = [later - earlier for earlier, later in zip(weights.sizes_bytes, weights.sizes_bytes[1:], strict=False)]
-    stored = [tensor.n_bytes for tensor in gguf.GGUFReader(out.path).tensors]
-    # What Python still buffers (8 kB to 128 kB, by version) and padding to 32 bytes blur the growth.
-    for grown, size_bytes in zip(growth, stored, strict=False):
-        assert abs(grown - size_bytes) <= 160_000
-    assert weights.sizes_bytes[-1] > sum(stored[:-1]) - 160_000
+def test_every_row_is_read_once_and_large_tensors_in_parts(tmp_path: Path) -> None:
+    byte_level_tokenizer(tmp_path / "model", "gpt-2")
+    llama(tmp_path / "model", torch.bfloat16, vocab_size=20000)
+    checkpoint = Checkpoint.open(tmp_path / "model")
+    weights = _Recording(CheckpointWeights(checkpoint))
+    convert(weights, checkpoint, ConvertConfig(), tmp_path / "m.gguf")
+    assert weights.rows == {name: spec.shape[0] for name, spec in weights.specs.items()}
+    assert weights.largest_elements < 20000 * 256
 
 
 @pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])

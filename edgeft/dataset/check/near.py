@@ -11,7 +11,7 @@ two prompts have to be alike in the whole and in what few others have, too.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -223,3 +223,11 @@ def _neighbours(keys: npt.NDArray[np.uint64]) -> tuple[_Ints, _Ints]:
         lefts.append(order[same])
         rights.append(order[same + step])
     return np.concatenate(lefts), np.concatenate(rights)
+
+
+def near_groups(records: Iterable[Record], threshold: float) -> npt.NDArray[np.int64]:
+    """Returns the number of each record's group of near-duplicates, those at least so similar, (records,)."""
+    near = NearDuplicates(threshold)
+    for record in records:
+        near.add(record)
+    return near.groups()

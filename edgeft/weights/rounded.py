@@ -1,0 +1,42 @@
+"""A base as a 4-bit model holds it: rounded to the values that training computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import torch
+
+from edgeft.weights.checkpoint import BaseWeights, TensorSpec
+
+
+class RoundedWeights:
+    """A base whose tensors `names` are put through `rounded`, which takes and returns a whole matrix.
+
+    The result has the base's dtype. The fingerprint is that of the base itself: it is the same base.
+    """
+
+    def __init__(
+        self, base: BaseWeights, names: Collection[str], rounded: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        self._base = base
+        self._names = frozenset(names)
+        self._rounded = rounded
+        self.specs: dict[str, TensorSpec] = base.specs
+        self.tied = base.tied
+
+    def read(self, name: str) -> torch.Tensor:
+        """Returns one tensor, rounded where it is one of those."""
+        tensor = self._base.read(name)
+        return self._rounded(tensor).to(tensor.dtype) if name in self._names else tensor
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Returns some rows of one tensor."""
+        return self.read(name)[start:stop]
+
+    def whole(self, name: str) -> bool:
+        """Returns whether a tensor has to be rounded whole: its scales are quantized together."""
+        return name in self._names or self._base.whole(name)
+
+    def fingerprint(self) -> str:
+        """Returns the base's own."""
+        return self._base.fingerprint()
