@@ -97,8 +97,7 @@ class Graph:
         return "gguf" if type_name == self.unquantized else f"quantized/{type_name}"
 
     def _tests(self, most: int = 0) -> list[Record]:
-        records = read_records(self.tokens.path / "test.jsonl")
-        return records[:most] if most else records
+        return read_records(self.tokens.path / "test.jsonl")[: most or None]
 
     @property
     def _n_ctx(self) -> int:
@@ -132,7 +131,7 @@ class Graph:
         yield Node("merged", "merge", self._make_merged, merged_from, merging, base, on_request=True)
         yield Node("gguf", "convert", self._make_gguf, merged_from, config.convert.model_dump() | merging, base)
         for name in self.file_types[1:]:
-            yield Node(f"quantized/{name}", "quantize", self._quantizer(name), ("gguf",), {"type": name})
+            yield Node(f"quantized/{name}", "quantize", self._quantizer(name), ("gguf", *merged_from), {"type": name})
         yield from self._checks(base, named, ("tokens", *merged_from))
 
     def _sources_of_records(self) -> Iterator[tuple[str, str]]:
@@ -232,10 +231,13 @@ class Graph:
 
     def _quantizer(self, type_name: str) -> Callable[[Path, Progress], object]:
         def make(out: Path, progress: Progress) -> None:
+            from edgeft.convert.survival import measure_survival
             from edgeft.quantize import quantize
 
             source = GgufFile.open(self.gguf(self.unquantized).path)
-            quantize(source, type_name, out / self.gguf(type_name).path.name, self.config.quantize.threads, progress)
+            threads, path = self.config.quantize.threads, out / self.gguf(type_name).path.name
+            made = quantize(source, type_name, path, threads, progress)
+            measure_survival(self._merged_weights(), self.base, made, out / "survival.json")
 
         return make
 

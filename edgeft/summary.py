@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.artifacts import EvalReport
-from edgeft.files import human_size, list_files, write_json
+from edgeft.files import human_size, list_files, read_object, write_json
 from edgeft.graph import Graph
+
+# Below this less than a hundredth of what changed in the file is the training's; the rest is rounding.
+_LEAST_COSINE = 0.1
+_REMEDY = "much of it is rounded away: take a larger type, or keep the adapter apart"
 
 
 def summarize(graph: Graph) -> list[dict[str, Any]]:
@@ -99,10 +103,12 @@ def describe(graph: Graph, name: str) -> str:
     if kind == "eval":
         scores = _read(folder / "eval.json")
         return f"{scores['exact_match']:.1%} exact of {scores['records']}, {scores['ended']:.1%} end by themselves"
+    survival = read_object(folder / "survival.json")
+    left = f"; {describe_survival(survival)}" if survival.get("overall") else ""
     size_bytes = sum(
         path.stat().st_size for path in list_files(folder) if path.suffix in (".gguf", ".safetensors", ".npz")
     )
-    return human_size(size_bytes)
+    return human_size(size_bytes) + left
 
 
 def describe_merge_base(content: Mapping[str, Any]) -> str:
@@ -150,3 +156,14 @@ def _some(counts: dict[str, int]) -> list[tuple[str, int]]:
 def _read(path: Path) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value
+
+
+def describe_survival(content: Mapping[str, Any]) -> str:
+    """Returns the figures over all tensors in half a line, with a warning and its remedy where little is left."""
+    overall = content["overall"]
+    if overall is None:
+        return ""
+    codes = overall["unchanged_codes"]
+    share = "" if codes is None else f", {codes:.0%} of codes unchanged"
+    text = f"of the training: cosine {overall['cosine']:.2f}, norm ratio {overall['norm_ratio']:.2f}{share}"
+    return f"{text}; {_REMEDY}" if overall["cosine"] < _LEAST_COSINE else text

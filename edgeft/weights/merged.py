@@ -85,6 +85,11 @@ class MergedWeights:
             merged[place : place + step] = self._merge(source[place : place + step], updates, start + place)
         return merged
 
+    def before_and_after(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns one tensor of the base and what the adapter makes of it, both float32 and not rounded."""
+        before = self._base.read(self._sources.get(name, name)).float()
+        return before, self._merge(self._source(name), self._changes.updates.get(name, ()), 0)
+
     def whole(self, name: str) -> bool:
         """Returns whether every row of a tensor takes all of them."""
         updates = self._changes.updates.get(name, ())
