@@ -38,7 +38,7 @@ def test_the_readme_tree_is_the_package() -> None:
 
 
 def test_the_readme_names_every_command_and_no_other() -> None:
-    named = set(re.findall(r"^\| `edgeft ((?:[a-z]+ ?)+)", README, flags=re.MULTILINE))
+    named = set(re.findall(r"^\| `edgeft ((?:[a-z-]+ ?)+)", README, flags=re.MULTILINE))
     assert {name.strip() for name in named} == set(commands(main))
 
 

@@ -8,6 +8,7 @@ import warnings
 import click
 
 from edgeft import __version__
+from edgeft.cli.adapters import convert_adapter
 from edgeft.cli.chat import chat
 from edgeft.cli.data import data
 from edgeft.cli.group import Cli
@@ -27,5 +28,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")
 
 
-for _command in (run, show, data, merge, convert, quantize, parity, chat):
+for _command in (run, show, data, merge, convert, convert_adapter, quantize, parity, chat):
     main.add_command(_command)

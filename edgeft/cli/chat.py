@@ -17,12 +17,19 @@ from edgeft.errors import EdgeftError
 @click.command()
 @click.argument("gguf", type=FILE, required=False)
 @click.option("-c", "--config", "config_path", type=FILE, help="talk to the smallest file of this configuration's run")
+@click.option("--adapter", type=FILE, help="a GGUF LoRA beside the model, as convert-adapter writes it")
 @click.option("--system", help="a system message")
 @click.option("--n-ctx", type=AT_LEAST_ONE, default=2048, show_default=True, help="tokens of context")
 @click.option("--max-tokens", type=AT_LEAST_ONE, default=512, show_default=True, help="longest answer")
 @click.option("--gpu-layers", default=0, show_default=True, help="layers on the GPU, where llama.cpp was built for one")
 def chat(
-    gguf: Path | None, config_path: Path | None, system: str | None, n_ctx: int, max_tokens: int, gpu_layers: int
+    gguf: Path | None,
+    config_path: Path | None,
+    adapter: Path | None,
+    system: str | None,
+    n_ctx: int,
+    max_tokens: int,
+    gpu_layers: int,
 ) -> None:
     """Talks to a GGUF file in the terminal."""
     from edgeft.chat import HELP
@@ -33,7 +40,8 @@ def chat(
     if (gguf is None) == (config_path is None):
         raise click.UsageError("give a GGUF file, or a configuration with -c")
     path = gguf if gguf is not None else _smallest_file(load_config(cast(Path, config_path)))
-    with Engine(GgufFile.open(path), n_ctx, gpu_layers=gpu_layers) as engine:
+    lora = None if adapter is None else GgufFile.open(adapter)
+    with Engine(GgufFile.open(path), n_ctx, gpu_layers=gpu_layers, adapter=lora) as engine:
         output.line(f"{shown(path.absolute())}, context of {engine.n_ctx} tokens; {HELP}")
         converse(engine, output.terminal(), max_tokens, system)
 

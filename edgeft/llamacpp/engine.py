@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from edgeft.artifacts import GgufFile
 from edgeft.errors import EdgeftError
+from edgeft.llamacpp.log import LOG
 from edgeft.llamacpp.vocabulary import Vocabulary
 from edgeft.quant_types import FTYPE, UNQUANTIZED
 
@@ -23,16 +25,35 @@ class Engine(Vocabulary):
 
     A context manager: llama.cpp's memory is freed on exit, which must happen before the interpreter ends. Weights are
     memory-mapped. KV is F16 as llama.cpp's users run it; with `exact_kv` a file of unquantized type gets F32, so that
-    nothing but the conversion can differ from float32. Flash attention is off.
+    nothing but the conversion can differ from float32. Flash attention is off. An `adapter` is a GGUF LoRA of it.
     """
 
     def __init__(
-        self, gguf: GgufFile, n_ctx: int, *, exact_kv: bool = False, gpu_layers: int = 0, threads: int = 0
+        self,
+        gguf: GgufFile,
+        n_ctx: int,
+        *,
+        exact_kv: bool = False,
+        gpu_layers: int = 0,
+        threads: int = 0,
+        adapter: GgufFile | None = None,
     ) -> None:
         super().__init__(gguf.path, vocab_only=False, gpu_layers=gpu_layers)
         self.n_ctx = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
         self._context = self._new_context(exact_kv and self.file_type in UNQUANTIZED, threads)
         self._held: list[int] = []
+        if adapter is not None:
+            self._put_on(adapter)
+
+    def _put_on(self, adapter: GgufFile) -> None:
+        """Puts a LoRA beside the model for good; llama.cpp frees it with the model."""
+        lora = llama_cpp.llama_adapter_lora_init(self._model, str(adapter.path).encode())
+        if not lora or llama_cpp.llama_set_adapters_lora(
+            self._context, (llama_cpp.llama_adapter_lora_p_ctypes * 1)(lora), 1, (ctypes.c_float * 1)(1.0)
+        ):
+            reason = LOG.errors[-1] if LOG.errors else "no reason given"
+            self.close()
+            raise EdgeftError(f"llama.cpp cannot use this adapter: {reason}", str(adapter.path), "is it this model's?")
 
     def _new_context(self, exact: bool, threads: int) -> Any:
         parameters = llama_cpp.llama_context_default_params()

@@ -45,6 +45,7 @@ class MergedWeights:
         problems = [*_other_base(base, adapter.path), *self._tensors.problems, *self._changes.problems]
         if problems:
             raise EdgeftError(problems)
+        self._drop_copies()
         self.config_changes: dict[str, Any] = {}
         """What config.json must say instead of what the base's says."""
         if tie is not None and not self._stays_tied(tie):
@@ -85,6 +86,10 @@ class MergedWeights:
             merged[place : place + step] = self._merge(source[place : place + step], updates, start + place)
         return merged
 
+    def updates(self, name: str) -> Sequence[Update] | None:
+        """Returns what the adapter does to one tensor of the base; None when it takes its place."""
+        return None if name in self._changes.replaced else self._changes.updates.get(name, ())
+
     def before_and_after(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns one tensor of the base and what the adapter makes of it, both float32 and not rounded."""
         before = self._base.read(self._sources.get(name, name)).float()
@@ -107,6 +112,14 @@ class MergedWeights:
         if key := self._changes.replaced.get(name):
             return self._tensors.read(key)
         return self._base.read(self._sources.get(name, name))
+
+    def _drop_copies(self) -> None:
+        """Forgets the base's own weights that peft saves beside the update of an embedding or output matrix."""
+        for name, key in list(self._changes.replaced.items()):
+            if ".base_layer." in key:
+                original, saved = self._base.read(self._sources.get(name, name)), self._tensors.read(key)
+                if original.shape == saved.shape and torch.equal(original, saved.to(original.dtype)):
+                    del self._changes.replaced[name]
 
     def _stays_tied(self, tie: Tie) -> bool:
         """Whether the output matrix still is the embedding; if it is, what the adapter holds of it for itself goes."""
