@@ -64,12 +64,16 @@ class Pipeline:
         """Makes one artifact and returns the seconds it took, or None when its inputs turned out to be unchanged."""
         recipe = self._recipe(step.node)
         run = self.graph.run
-        if step.why.startswith("follows") and not run.why_stale(step.node.name, recipe):
+        if step.why.startswith("follows") and not self.why_stale(step):
             return None
         started = time.monotonic()
         with run.produce(step.node.name, recipe, resumable=step.node.resumable) as out:
             step.node.make(out, progress)
         return time.monotonic() - started
+
+    def why_stale(self, step: Step) -> str:
+        """Returns why an artifact has to be made, now that everything it needs has been, or ""."""
+        return self.graph.run.why_stale(step.node.name, self._recipe(step.node))
 
     def _with_needs(self, names: Iterable[str]) -> set[str]:
         wanted: set[str] = set()

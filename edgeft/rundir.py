@@ -105,7 +105,7 @@ class RunDir:
         What a killed attempt left is removed first; only a `resumable` stage is handed the partial folder of an
         earlier attempt at the *same* recipe as it is.
         """
-        final, partial = self.path(name), self._partial(name)
+        final, partial = self.path(name), self.partial(name)
         if not resumable or self._partial_key(name) != recipe.partial_key:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -126,12 +126,13 @@ class RunDir:
         partial.rename(final)
         shutil.rmtree(outgoing, ignore_errors=True)
 
-    def _partial(self, name: str) -> Path:
+    def partial(self, name: str) -> Path:
+        """Returns where the artifact of that name is made."""
         return self.root / f"{name}.partial"
 
     def _partial_key(self, name: str) -> str | None:
         try:
-            key: str = json.loads((self._partial(name) / ".key.json").read_text(encoding="utf-8"))
+            key: str = json.loads((self.partial(name) / ".key.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return key

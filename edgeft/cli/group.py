@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgeft.cli import ranks
 from edgeft.console import Output
 from edgeft.errors import EdgeftError, Interrupted
 
@@ -33,9 +34,12 @@ class Cli(click.Group):
         try:
             return super().invoke(ctx)
         except EdgeftError as error:
-            Output().problems(error)
+            if ranks.rank() == 0:
+                Output().problems(error)
             ctx.exit(error.exit_code)
         except Interrupted as stop:
+            if ranks.rank() > 0:
+                ctx.exit(0)
             said = f"stopped at {stop.how_far}, and saved: the same command goes on from there"
             Output().err.print(said, soft_wrap=True)
             ctx.exit(0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgeft.cli import ranks
 from edgeft.cli.options import FOLDER, config_option, set_option, shown
 from edgeft.config import load_config
 from edgeft.config_text import to_toml
@@ -37,6 +38,10 @@ def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], 
         output.states([(step.node.name, step.why, "") for step in steps])
         return
     pipeline.require_possible(steps)
+    ranks.require_training_alone(steps, force)
+    if ranks.rank() > 0:
+        ranks.train_along(pipeline, steps)
+        return
     with graph.run.lock():
         _keep_config(graph)
         made = _execute(pipeline, steps, output)

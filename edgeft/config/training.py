@@ -29,7 +29,7 @@ class TrainConfig(Section):
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA where there is one")
     epochs: float = Field(3, gt=0, description="passes over the training records")
     batch_size: int = Field(8, ge=1, description="records in one forward pass")
-    accumulation: int = Field(1, ge=1, description="forward passes in one optimizer step")
+    accumulation: int = Field(1, ge=1, description="forward passes in one optimizer step, of all processes together")
     learning_rate: float = Field(2e-4, gt=0, description="peak of the cosine schedule")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of the adapter")

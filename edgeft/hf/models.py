@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 import torch
 import transformers
+from accelerate import PartialState
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -62,6 +63,15 @@ def pick_device(wanted: Literal["auto", "cuda", "cpu"]) -> Device:
             remedy='set it to "auto" or "cpu", or install a CUDA build of torch and check nvidia-smi',
         )
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def join_processes(device: Device) -> tuple[int, int]:
+    """Joins the processes that torchrun has started, each on a GPU of its own; returns this one's number and how many.
+
+    (0, 1) without torchrun. accelerate's state is the one that the Trainer goes on with.
+    """
+    state = PartialState(cpu=device == "cpu")
+    return state.process_index, state.num_processes
 
 
 def compute_dtype(device: Device) -> torch.dtype:

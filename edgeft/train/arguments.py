@@ -10,9 +10,9 @@ from edgeft.config import TrainConfig
 
 
 def training_arguments(
-    config: TrainConfig, checkpoints: Path, device: hf.Device, n_batches: int, recompute: bool
+    config: TrainConfig, checkpoints: Path, device: hf.Device, n_batches: int, recompute: bool, processes: int
 ) -> hf.TrainingArguments:
-    """Returns the Trainer's arguments for `n_batches` forward passes an epoch of each process.
+    """Returns the Trainer's arguments for `n_batches` forward passes an epoch, which `processes` share.
 
     Evaluations and checkpoints are spread evenly over the training.
     """
@@ -24,7 +24,7 @@ def training_arguments(
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size * 2,
-        gradient_accumulation_steps=config.accumulation,
+        gradient_accumulation_steps=config.accumulation // processes,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=math.ceil(config.warmup_fraction * total_steps),

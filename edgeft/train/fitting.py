@@ -167,6 +167,8 @@ class Fitting:
         return choice if choice.batch_size == wish.batch_size and choice.token_budget == wish.token_budget else None
 
     def _remember(self) -> None:
+        if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+            return
         figures = self.figures()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._path, {key: figures[key] for key in _REMEMBERED})

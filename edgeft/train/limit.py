@@ -14,21 +14,21 @@ _WARM_UP, _TIMED = 10, 20
 
 @dataclass(frozen=True)
 class Limit:
-    """`flop_a_second` of a large product, `flop_a_token` of all products with weights, forward and back."""
+    """`flop_a_second` of a large product on all GPUs, `flop_a_token` of all products with weights, forward and back."""
 
     flop_a_second: float
     flop_a_token: float
 
     def share(self, tokens_per_second: float) -> float:
-        """Returns the share of the limit that a speed reaches; `tokens_per_second` is that of one GPU."""
+        """Returns the share of the limit that a speed reaches."""
         return tokens_per_second * self.flop_a_token / self.flop_a_second
 
 
-def measure_limit(model: torch.nn.Module) -> Limit | None:
-    """Measures a square bfloat16 product for a fraction of a second; None where there is no CUDA."""
+def measure_limit(model: torch.nn.Module, gpus: int) -> Limit | None:
+    """Measures a square bfloat16 product for a fraction of a second, on one of `gpus`; None where there is no CUDA."""
     if not torch.cuda.is_available() or next(model.parameters()).device.type != "cuda":
         return None
-    return Limit(_matmul_rate(), flop_a_token(model))
+    return Limit(gpus * _matmul_rate(), flop_a_token(model))
 
 
 def flop_a_token(model: torch.nn.Module) -> float:

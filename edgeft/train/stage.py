@@ -28,6 +28,7 @@ from edgeft.train.guard import Guard, Rates
 from edgeft.train.limit import measure_limit
 from edgeft.train.packing import TokenBudgetSampler
 from edgeft.train.stopping import EarlyStop, StopRequest
+from edgeft.train.together import of_the_first, together
 from edgeft.train.trainers import PackedTrainer, PaddedTrainer
 from edgeft.train.watching import Keeper, Watcher, read_metrics
 from edgeft.weights import CheckpointWeights
@@ -44,12 +45,8 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     """
     hf.quiet()
     device = hf.pick_device(config.device)
-    if config.packing and not can_attend(device):
-        raise EdgeftError(
-            f"this torch ({torch.__version__}) has no attention over packed records",
-            where="train.packing",
-            remedy="install torch 2.10 or newer, or set it to false",
-        )
+    rank, processes = hf.join_processes(device)
+    _require_possible(config, device, processes)
     training = ExampleDataset(TokenizedExamples(tokens.path / "train"))
     evaluated = TokenizedExamples(tokens.path / "evaluation")
     data = (training, ExampleDataset(evaluated))
@@ -59,12 +56,13 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
 
     def attempt() -> PaddedTrainer:
         hf.seed_everything(config.seed)
-        trainer = _trainer(base, fitting, device, out / "checkpoints", data, answers)
-        _run(trainer, training, config, out, progress)
+        trainer = _trainer(base, fitting, device, out / "checkpoints", data, answers, processes)
+        with together(processes):
+            _run(trainer, training, config, out, progress)
         return trainer
 
     trainer = fitting.train(attempt, progress)
-    if trainer.args.should_save:
+    if rank == 0:
         cast(Any, trainer.model).save_pretrained(str(out), save_embedding_layers=False)
         (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; the manifest says more
         write_json(out / BASE_RECORD, {"fingerprint": CheckpointWeights(base).fingerprint()})
@@ -72,7 +70,22 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
         write_json(out / "training.json", figures | {"memory": fitting.figures()})
         write_text(out / "logs" / "loss.svg", loss_curve_svg(read_metrics(out / "logs" / "metrics.jsonl"), "loss"))
         shutil.rmtree(out / "checkpoints")
-    return Adapter.open(out)
+    return Adapter(out)
+
+
+def _require_possible(config: TrainConfig, device: hf.Device, processes: int) -> None:
+    if config.packing and not can_attend(device):
+        raise EdgeftError(
+            f"this torch ({torch.__version__}) has no attention over packed records",
+            where="train.packing",
+            remedy="install torch 2.10 or newer, or set it to false",
+        )
+    if config.accumulation % processes:
+        raise EdgeftError(
+            f"{processes} processes cannot share {config.accumulation} forward passes of an optimizer step evenly",
+            where="train.accumulation",
+            remedy=f"set it to a multiple of {processes}, and train.batch_size to so much less",
+        )
 
 
 def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out: Path, progress: Progress) -> None:
@@ -83,14 +96,16 @@ def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out:
         out / "logs" / "metrics.jsonl",
         guard,
         trainer.steps,
-        measure_limit(cast(torch.nn.Module, trainer.model)),
+        measure_limit(cast(torch.nn.Module, trainer.model), trainer.args.world_size),
     )
+    if trainer.is_fsdp_enabled:
+        raise EdgeftError("weights cannot be sharded (FSDP): each process holds a whole model", remedy="use torchrun")
     trainer.log_with = watcher.complete
     trainer.remove_callback(hf.PrinterCallback)
     others = hf.reporters(config.report_to, out / "logs") if trainer.args.should_save else []
     for callback in (guard, end, Rates(config.rate_from_step), watcher, stop, Keeper(config.keep), *others):
         trainer.add_callback(callback)
-    resumed = resumable(out / "checkpoints", config.rate_from_step)
+    resumed = of_the_first(lambda: resumable(out / "checkpoints", config.rate_from_step))
     if resumed is not None and end.over(trainer.args, trainer.saved_state(resumed)):
         trainer.finish(resumed)
         return
@@ -107,6 +122,7 @@ def _trainer(
     checkpoints: Path,
     data: tuple[ExampleDataset, ExampleDataset],
     answers: Answers | None,
+    processes: int,
 ) -> PaddedTrainer:
     """Returns the Trainer of a freshly adapted model, over (training, evaluation) examples."""
     config = fitting.config
@@ -120,7 +136,7 @@ def _trainer(
         n_batches = len(TokenBudgetSampler(training.lengths, config.token_budget, config.seed))
     options: dict[str, Any] = {
         "model": model,
-        "args": training_arguments(config, checkpoints, device, n_batches, recompute and not packed),
+        "args": training_arguments(config, checkpoints, device, n_batches, recompute and not packed, processes),
         "train_dataset": training,
         "eval_dataset": evaluation,
         "rates": config.rate_from_step,

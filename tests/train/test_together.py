@@ -1,0 +1,129 @@
+"""Processes that train together (on CPU, gloo) give the adapter of one, and one that is killed costs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from tiny_run import make_run
+from tiny_training import SMALL
+
+from edgeft.cli import main
+
+# 7 batches an epoch in steps of 2: at the end of each epoch one process has no batch left.
+OPTIONS = ["train.accumulation=2", "train.batch_size=6", "train.epochs=3", "train.learning_rate=5e-3"]
+PACKED = [*OPTIONS, "train.packing=true", "train.token_budget=300"]
+
+
+def command(config: Path, options: list[str]) -> list[str]:
+    return ["run", "train", "-c", str(config), *(word for option in options for word in ("--set", option))]
+
+
+@contextmanager
+def started(config: Path, options: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """torchrun with two processes, which it ends when it is ended."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "edgeft"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [*launch, *command(config, options)], env=environment, stdout=pipe, stderr=pipe, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def together(config: Path, options: list[str]) -> tuple[int, str, str]:
+    with started(config, options) as process:
+        out, err = process.communicate(timeout=90)
+    return process.returncode, out, err
+
+
+def alone(config: Path, options: list[str]) -> None:
+    result = CliRunner().invoke(main, command(config, options), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
+def assert_equal_adapters(first: Path, second: Path) -> None:
+    """Gradients are summed in another order: float32 rounding over 12 steps. (With two processes even that agrees.)"""
+    adapters = [load_file(path.parent / "run" / "adapter" / "adapter_model.safetensors") for path in (first, second)]
+    assert sum(float(value.abs().sum()) for name, value in adapters[0].items() if "lora_B" in name) > 0
+    for name, value in adapters[0].items():
+        torch.testing.assert_close(value, adapters[1][name], rtol=1e-5, atol=1e-6)
+
+
+def losses(config: Path) -> list[tuple[int, float]]:
+    lines = (config.parent / "run" / "adapter" / "logs" / "metrics.jsonl").read_text().splitlines()
+    rows = map(json.loads, lines)
+    return [(row["step"], row.get("loss", row.get("eval_loss"))) for row in rows]
+
+
+@pytest.mark.parametrize("options", [OPTIONS, PACKED], ids=["padded", "packed"])
+def test_two_processes_train_as_one(tmp_path: Path, options: list[str]) -> None:
+    one, two = (make_run(tmp_path / name, records=42, **SMALL) for name in ("one", "two"))
+    alone(one, options)
+    code, out, err = together(two, options)
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == ["tokens", "adapter"]
+    assert_equal_adapters(one, two)
+    np.testing.assert_allclose(losses(one), losses(two), rtol=1e-5)
+    up_to_date = CliRunner().invoke(main, command(two, options)).output
+    assert "up to date, nothing to do" in up_to_date
+
+
+def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    options = [*OPTIONS, "train.epochs=12", "train.evaluations=12"]
+    config = make_run(tmp_path / "killed", records=42, **SMALL)
+    checkpoints = tmp_path / "killed" / "run" / "adapter.partial" / "checkpoints"
+    with started(config, options) as process:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not list(checkpoints.glob("*/complete")):
+            time.sleep(0.01)
+        os.kill(child_of(process.pid), signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.search(r"error training: another process of this training has ended: .+\n.+the same command goes on", err)
+    code, _, err = together(config, options)
+    assert code == 0, err
+    uninterrupted = make_run(tmp_path / "alone", records=42, **SMALL)
+    alone(uninterrupted, options)
+    assert_equal_adapters(uninterrupted, config)
+
+
+def child_of(pid: int) -> int:
+    """The youngest process that torchrun has started: its last rank."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "2 processes can train together, and nothing else"),
+        (["run", "train", "--set", "train.accumulation=3"], "2 processes cannot share 3 forward passes"),
+    ],
+)
+def test_what_several_processes_cannot_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    config = make_run(tmp_path, records=42, **SMALL)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("edgeft.hf.join_processes", lambda device: (0, 2))
+    result = CliRunner().invoke(main, [*words, "-c", str(config)])
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert not (tmp_path / "run" / "adapter").exists()
