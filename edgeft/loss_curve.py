@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -13,6 +15,17 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 40, 44
 _COLOURS = {"training": "#2b6cb0", "evaluation": "#c05621"}
 
 Points = Sequence[tuple[float, float]]
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of metrics.jsonl that are whole; a kill may have cut the last one."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from edgeft.artifacts import EvalReport
 from edgeft.files import human_size, list_files, read_object, write_json
 from edgeft.graph import Graph
+from edgeft.loss_curve import curves, read_metrics, sparkline
 
 # Below this less than a hundredth of what changed in the file is the training's; the rest is rounding.
 _LEAST_COSINE = 0.1
@@ -92,9 +93,10 @@ def describe(graph: Graph, name: str) -> str:
     if kind == "adapter":
         figures = _read(folder / "training.json")
         losses = f"loss {figures['first_loss']:.3f} -> {figures['last_loss']:.3f}"
+        bars = sparkline([loss for _, loss in curves(read_metrics(folder / "logs" / "metrics.jsonl"))["training"]])
         best = f"evaluation {figures['best_evaluation_loss']:.4f}"
         full = f"batches {figures['batch_efficiency']:.1%} full"
-        return f"{figures['steps']} steps on {figures['device']}, {losses}, {best}; {full}"
+        return f"{figures['steps']} steps on {figures['device']}, {losses} {bars}, {best}; {full}"
     if kind == "parity":
         report = _read(folder / "parity.json")
         logits = f"mean KLD {report['logits']['mean_kld']:.1e}, same top token {report['logits']['top1']:.1%}"

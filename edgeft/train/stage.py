@@ -16,7 +16,7 @@ from edgeft.config import TrainConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError, Interrupted
 from edgeft.files import write_json, write_text
-from edgeft.loss_curve import loss_curve_svg
+from edgeft.loss_curve import loss_curve_svg, read_metrics
 from edgeft.progress import Progress, silent
 from edgeft.train.answers import Answers
 from edgeft.train.arguments import training_arguments
@@ -30,7 +30,7 @@ from edgeft.train.packing import TokenBudgetSampler
 from edgeft.train.stopping import EarlyStop, StopRequest
 from edgeft.train.together import of_the_first, together
 from edgeft.train.trainers import PackedTrainer, PaddedTrainer
-from edgeft.train.watching import Keeper, Watcher, read_metrics
+from edgeft.train.watching import Keeper, Watcher
 from edgeft.weights import CheckpointWeights
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from edgeft import hf
+from edgeft.loss_curve import read_metrics
 from edgeft.progress import Progress
 from edgeft.train.batches import Steps
 from edgeft.train.checkpoints import keep_best, mark_complete, path_of
@@ -136,17 +137,6 @@ class Keeper(hf.TrainerCallback):
             sign = 1 if args.greater_is_better else -1
             scores = {int(entry["step"]): sign * entry[metric] for entry in state.log_history if metric in entry}
             keep_best(folder, scores, self._keep)
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Returns the lines of metrics.jsonl that are whole; a kill may have cut the last one."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
 
 
 def _peak_bytes() -> int:

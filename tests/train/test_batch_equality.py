@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ TOGETHER = TrainConfig(
     warmup_fraction=0.0,
     lora=LoraConfig(rank=4),
 )
-CUTS = {
+CUTS: dict[str, dict[str, Any]] = {
     "one by one": {"batch_size": 1, "accumulation": 8},
     "in threes": {"batch_size": 3, "accumulation": 3},
     "packed": {"packing": True},
