@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
-from rich.table import Table
+from rich.table import Column, Table
 
 from edgeft.chat import Terminal
 from edgeft.dataset.check.report import CheckReport
@@ -40,8 +40,11 @@ class Output:
         if not self.err.is_terminal:
             yield silent
             return
-        columns = (TextColumn("  {task.description:<18}"), BarColumn(24), TimeElapsedColumn(), TimeRemainingColumn())
-        with RichProgress(*columns, TextColumn("{task.fields[status]}"), console=self.err, transient=True) as bars:
+        # On a narrow terminal it is the end of the status that is cut, not the time left.
+        times = [kind(table_column=Column(min_width=8)) for kind in (TimeElapsedColumn, TimeRemainingColumn)]
+        status = TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+        columns = (TextColumn("  {task.description:<10}", table_column=Column(min_width=12)), BarColumn(12), *times)
+        with RichProgress(*columns, status, console=self.err, transient=True, expand=True) as bars:
             task = bars.add_task(escape(title), total=None, status="")
 
             def report(done: float, total: float, status: str = "") -> None:

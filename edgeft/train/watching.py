@@ -35,7 +35,7 @@ class Watcher(hf.TrainerCallback, hf.ExportableState):
         self._guard = guard
         self._steps = steps
         self._limit = limit
-        self._shown: dict[str, float] = {}
+        self._shown: dict[str, float] = {"loss": 0.0}
         self._pace: deque[tuple[float, int]] = deque(maxlen=_STEPS_TIMED)
         self._began = 0.0
         self.losses: list[float] = []
@@ -79,8 +79,8 @@ class Watcher(hf.TrainerCallback, hf.ExportableState):
         self._progress(state.global_step, state.max_steps, self._status())
 
     def _status(self) -> str:
-        parts = [f"{name} {value:.4f}" for name, value in self._shown.items()]
-        parts.append(f"{self._tokens_per_second():,.0f} tokens/s")
+        loss, *others = (f"{name} {value:.4f}" for name, value in self._shown.items())
+        parts = [loss, f"{self._tokens_per_second():,.0f} tokens/s", *others]
         if self._limit is not None:
             parts.append(f"{self._limit.share(self._tokens_per_second()):.0%} of the matmul limit")
         return "  ".join([*parts, f"{_peak_bytes() / 2**30:.1f} GiB"])
