@@ -12,6 +12,9 @@ from edgeft.errors import EdgeftError
 Message = dict[str, Any]
 """One turn of a conversation: `role`, `content`, and for tools `tool_calls`, `tool_call_id`, `name`."""
 
+METHOD_RECORD = "method.json"
+"""In the folder of what was trained: how, so that it can be loaded as it was trained."""
+
 BASE_RECORD = "base.json"
 """In an adapter's folder: the fingerprint of the base's weights that it was trained on."""
 
@@ -69,6 +72,16 @@ class Adapter:
     def config(self) -> dict[str, Any]:
         """Returns adapter_config.json."""
         return _read_object(self.path / "adapter_config.json")
+
+
+Trained = Adapter | Checkpoint
+"""What a training gives: an adapter for the base, or a whole checkpoint."""
+
+
+def open_trained(path: Path) -> Trained:
+    """Opens an adapter, or a checkpoint that edgeft has trained whole; raises EdgeftError for any other folder."""
+    whole = (path / METHOD_RECORD).is_file() and not (path / "adapter_config.json").is_file()
+    return Checkpoint.open(path) if whole else Adapter.open(path)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,16 @@ def _toml_lines(table: Mapping[str, Any], name: str) -> Iterator[str]:
     if values and name:
         yield f"[{name}]"
     for key, value in values.items():
-        yield f"{key} = {_toml_value(value)}"
+        yield f"{_toml_key(key)} = {_toml_value(value)}"
     if values:
         yield ""
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _toml_lines(value, f"{name}.{key}" if name else key)
+            yield from _toml_lines(value, f"{name}.{_toml_key(key)}" if name else key)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]+", key, re.ASCII) else json.dumps(key)
 
 
 def _toml_value(value: Any) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeft.artifacts import Adapter, Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens
+from edgeft.artifacts import Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens, open_trained
 from edgeft.config import Config
 from edgeft.dataset.records import Record, read_records
 from edgeft.errors import EdgeftError, Problem
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgeft.dataset.tokens import TokenSource
     from edgeft.hf import PreTrainedModel
     from edgeft.merge import MergeBase
-    from edgeft.weights import MergedWeights
+    from edgeft.weights import TunedWeights
 
 STAGES = ("tokens", "train", "merge", "convert", "quantize", "reference", "parity", "eval")
 """Stage names in the order in which they run."""
@@ -59,9 +59,9 @@ class Graph:
         return Tokens(self.run.path("tokens"))
 
     @property
-    def adapter(self) -> Adapter:
-        """The trained adapter."""
-        return Adapter(self.run.path("adapter"))
+    def trained(self) -> Path:
+        """What was trained: an adapter, or with train.method = "full" a checkpoint."""
+        return self.run.path("adapter")
 
     @property
     def reference(self) -> Reference:
@@ -203,7 +203,7 @@ class Graph:
 
         hf.quiet()
         device = hf.pick_device(self.config.train.device)
-        tuned = (self.base, Adapter.open(self.adapter.path))
+        tuned = (self.base, open_trained(self.trained))
         live = partial(hf.load_adapted, *tuned, device)
         bases: tuple[MergeBase, ...] = ("original", "dequantized")
         candidates: dict[str, LoadModel] = {name: partial(load_merged, *tuned, name, device) for name in bases}
@@ -216,18 +216,17 @@ class Graph:
         wanted = self.config.merge.base
         return read_object(self.run.path("merge_base") / "merge.json")["base"] if wanted == "auto" else wanted
 
-    def _merged_weights(self) -> MergedWeights:
+    def _merged_weights(self) -> TunedWeights:
         from edgeft.merge import merged_weights
 
-        return merged_weights(self.base, Adapter.open(self.adapter.path), self.merge_base)
+        return merged_weights(self.base, open_trained(self.trained), self.merge_base)
 
     def _make_gguf(self, out: Path, progress: Progress) -> None:
         from edgeft.convert import convert
 
-        name = self.gguf(self.unquantized).path.name
         config = self.config.convert
         config = config.model_copy(update={"name": config.name or self.run.root.name})
-        convert(self._merged_weights(), self.base, config, out / name, progress)
+        convert(self._merged_weights(), self.base, config, out / self.gguf(self.unquantized).path.name, progress)
 
     def _quantizer(self, type_name: str) -> Callable[[Path, Progress], object]:
         def make(out: Path, progress: Progress) -> None:
@@ -248,7 +247,7 @@ class Graph:
 
         parity = self.config.parity
         device = hf.pick_device(self.config.train.device)
-        live = (self.base, Adapter.open(self.adapter.path))
+        live = (self.base, open_trained(self.trained))
         load = partial(load_merged, *live, self.merge_base, device)
         path = out / self.reference.path.name
         record_reference(self.base, live, self._tests(parity.records), parity, device, path, progress, load)
@@ -271,7 +270,7 @@ class Graph:
         from edgeft import hf
 
         device = hf.pick_device(self.config.train.device)
-        self._evaluate_torch(hf.load_adapted(self.base, Adapter.open(self.adapter.path), device), out, progress)
+        self._evaluate_torch(hf.load_adapted(self.base, open_trained(self.trained), device), out, progress)
 
     def _evaluate_torch(self, model: PreTrainedModel, out: Path, progress: Progress) -> None:
         from edgeft import hf
@@ -311,10 +310,11 @@ class Graph:
             raise EdgeftError(problems)
 
     def require_trainable(self) -> None:
-        """Raises EdgeftError unless the device and the packages asked for are there, and the base can be converted."""
+        """Raises EdgeftError unless device, packages and method can train, and the base can be converted."""
         from edgeft import hf
         from edgeft.convert import require_convertible
+        from edgeft.train.methods import require_method
 
-        hf.pick_device(self.config.train.device)
+        require_method(self.base, self.config.train, self.config.merge.base)
         hf.require_reporters(self.config.train.report_to)
         require_convertible(self.base, self.config.convert)

@@ -12,11 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeft.artifacts import Adapter, Checkpoint
+from edgeft.artifacts import Checkpoint, Trained
 from edgeft.files import flush, list_files, require_free_disk, write_json, write_text
 from edgeft.given_template import GivenTemplate, given_template
 from edgeft.progress import Progress, shifted, silent
-from edgeft.weights import CheckpointWeights, MergedWeights, RoundedWeights, TensorSpec, Weights
+from edgeft.weights import (
+    CheckpointWeights,
+    MergedWeights,
+    RoundedWeights,
+    TensorSpec,
+    TunedWeights,
+    Weights,
+    WholeWeights,
+)
 from edgeft.weights.writing import tensor_parts, write_parts
 
 if TYPE_CHECKING:
@@ -37,8 +45,10 @@ _TOKENIZER_FILES = (
 _KEPT_SUFFIXES = {".json", ".jinja", ".model", ".txt"}
 
 
-def merge(base: Checkpoint, adapter: Adapter, out: Path, progress: Progress = silent) -> Checkpoint:
+def merge(base: Checkpoint, trained: Trained, out: Path, progress: Progress = silent) -> Checkpoint:
     """Folds an adapter into its base and writes the folder `out`, loadable by transformers, vLLM and llama.cpp.
+
+    A checkpoint that was trained whole passes through: its weights, with the base's other files.
 
     Each tensor is merged in float32 and rounded once to the base's dtype. Configuration, generation configuration,
     tokenizer files (tokenizer.model too) and chat template are the base's own bytes; a base without a chat template is
@@ -47,10 +57,10 @@ def merge(base: Checkpoint, adapter: Adapter, out: Path, progress: Progress = si
     Peak memory is a few times the largest tensor. Raises EdgeftError, before anything is written, when the adapter does
     not fit the base.
     """
-    return write_merged(MergedWeights(CheckpointWeights(base), adapter), base, out, progress)
+    return write_merged(merged_weights(base, trained, "original"), base, out, progress)
 
 
-def write_merged(weights: MergedWeights, base: Checkpoint, out: Path, progress: Progress = silent) -> Checkpoint:
+def write_merged(weights: TunedWeights, base: Checkpoint, out: Path, progress: Progress = silent) -> Checkpoint:
     """Writes the folder `out` of weights that are merged already, the rest from `base`, as `merge` does."""
     size_bytes = sum(spec.size_bytes for spec in weights.specs.values())
     require_free_disk(out, size_bytes, "the merged checkpoint")
@@ -71,21 +81,26 @@ def write_merged(weights: MergedWeights, base: Checkpoint, out: Path, progress: 
     return Checkpoint.open(out)
 
 
-def merged_weights(base: Checkpoint, adapter: Adapter, merge_base: MergeBase) -> MergedWeights:
-    """Returns the adapter folded into the original weights, or into those that 4-bit training computed with."""
+def merged_weights(base: Checkpoint, trained: Trained, merge_base: MergeBase) -> TunedWeights:
+    """Returns the adapter folded into the original weights, or into those that 4-bit training computed with.
+
+    A checkpoint that was trained whole is all there is.
+    """
     original = CheckpointWeights(base)
+    if isinstance(trained, Checkpoint):
+        return WholeWeights(original, trained)
     if merge_base == "original":
-        return MergedWeights(original, adapter)
+        return MergedWeights(original, trained)
     from edgeft import hf
 
-    return MergedWeights(RoundedWeights(original, hf.nf4_names(base.config()), hf.nf4_rounded), adapter)
+    return MergedWeights(RoundedWeights(original, hf.nf4_names(base.config()), hf.nf4_rounded), trained)
 
 
-def load_merged(base: Checkpoint, adapter: Adapter, merge_base: MergeBase, device: Device) -> PreTrainedModel:
+def load_merged(base: Checkpoint, trained: Trained, merge_base: MergeBase, device: Device) -> PreTrainedModel:
     """Returns the merged model in float32, in evaluation mode; no checkpoint of it is written."""
     from edgeft import hf
 
-    weights = merged_weights(base, adapter, merge_base)
+    weights = merged_weights(base, trained, merge_base)
     tensors = {name: weights.read(name) for name in weights.specs}
     return hf.load_tensors({**base.config(), **weights.config_changes}, tensors, device, torch.float32)
 

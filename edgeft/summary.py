@@ -78,8 +78,7 @@ def _weights_bytes(graph: Graph) -> int | None:
 
 
 def _adapter_bytes(graph: Graph) -> int | None:
-    path = graph.adapter.path / "adapter_model.safetensors"
-    return path.stat().st_size if path.exists() else None
+    return sum(path.stat().st_size for path in graph.trained.glob("*.safetensors")) or None
 
 
 def describe(graph: Graph, name: str) -> str:

@@ -75,6 +75,8 @@ def _type_name(field: FieldInfo) -> str:
     names = {str: "string", int: "integer", float: "number", bool: "boolean"}
     if annotation in names:
         return names[annotation]
+    if get_origin(annotation) is dict:
+        return "table"
     if get_origin(annotation) is tuple:
         return "list of strings"
     if get_origin(annotation) is dict:
@@ -89,6 +91,8 @@ def _default(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if default is None:
         return "unset"
+    if default in ((), {}):
+        return "none"
     if isinstance(default, Section):
         return ", ".join(f"`{key} = {value}`" for key, value in default.model_dump().items())
     if default in ((), {}):

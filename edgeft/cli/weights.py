@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from edgeft.artifacts import Adapter, GgufFile
+from edgeft.artifacts import GgufFile, open_trained
 from edgeft.cli.options import FILE, FOLDER, checkpoint_named, shown
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
@@ -19,12 +19,15 @@ from edgeft.files import human_size, making_folder
 @click.argument("adapter", type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="folder of the merged checkpoint; must not exist")
 def merge(base: str, adapter: Path, out: Path) -> None:
-    """Folds the adapter folder ADAPTER into the checkpoint BASE (a folder or a hub id), tensor by tensor."""
+    """Folds the adapter folder ADAPTER into the checkpoint BASE (a folder or a hub id), tensor by tensor.
+
+    What was trained whole (train.method = "full") passes through and gets the base's tokenizer.
+    """
     from edgeft.merge import merge as fold
 
     output = Output()
     with making_folder(out) as partial, output.progress("merge") as progress:
-        fold(checkpoint_named(base), Adapter.open(adapter), partial, progress)
+        fold(checkpoint_named(base), open_trained(adapter), partial, progress)
     output.line(f"{shown(out.absolute())}: merged")
 
 
@@ -38,12 +41,15 @@ def merge(base: str, adapter: Path, out: Path) -> None:
 def convert(model: str, out: Path, adapter: Path | None, dtype: Literal["f32", "f16", "bf16"]) -> None:
     """Converts MODEL (a checkpoint folder or a hub id) to a GGUF file."""
     from edgeft.convert import convert as write_gguf
-    from edgeft.weights import CheckpointWeights, MergedWeights, Weights
+    from edgeft.merge import merged_weights
+    from edgeft.weights import CheckpointWeights, Weights
 
     output = Output()
     source = checkpoint_named(model)
-    base = CheckpointWeights(source)
-    weights: Weights = base if adapter is None else MergedWeights(base, Adapter.open(adapter))
+    if adapter is None:
+        weights: Weights = CheckpointWeights(source)
+    else:
+        weights = merged_weights(source, open_trained(adapter), "original")
     with output.progress("convert") as progress:
         gguf = write_gguf(weights, source, ConvertConfig(dtype=dtype), out, progress)
     output.line(f"{shown(out.absolute())}: {human_size(gguf.size_bytes)}")
@@ -69,11 +75,11 @@ def quantize(source: Path, type_name: str, out: Path, threads: int, base: str | 
     output.line(f"{shown(out.absolute())}: {human_size(gguf.size_bytes)} -> {human_size(smaller.size_bytes)}")
     if base is not None and adapter is not None:
         from edgeft.convert.survival import measure_survival
+        from edgeft.merge import merged_weights
         from edgeft.summary import describe_survival
-        from edgeft.weights import CheckpointWeights, MergedWeights
 
         checkpoint = checkpoint_named(base)
-        weights = MergedWeights(CheckpointWeights(checkpoint), Adapter.open(adapter))
+        weights = merged_weights(checkpoint, open_trained(adapter), "original")
         report = out.with_name(f"{out.name}.survival.json")
         with output.progress("survival") as progress:
             content = measure_survival(weights, checkpoint, smaller, report, progress)

@@ -12,17 +12,19 @@ from edgeft.config.sections import (
     ParityThresholds,
     SourceConfig,
 )
-from edgeft.config.training import LoraConfig, TrainConfig
+from edgeft.config.training import Ia3Config, LoraConfig, QuantizationConfig, TrainConfig
 
 __all__ = [
     "Config",
     "ConvertConfig",
     "DatasetConfig",
     "EvalConfig",
+    "Ia3Config",
     "LoraConfig",
     "MergeConfig",
     "ParityConfig",
     "ParityThresholds",
+    "QuantizationConfig",
     "Section",
     "SourceConfig",
     "TrainConfig",

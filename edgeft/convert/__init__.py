@@ -29,7 +29,7 @@ from edgeft.convert.writing import write_tensors
 from edgeft.errors import EdgeftError
 from edgeft.files import replacing, require_free_disk
 from edgeft.progress import Progress, silent
-from edgeft.weights import CheckpointWeights, MergedWeights, TensorSpec, Weights
+from edgeft.weights import CheckpointWeights, TensorSpec, TunedWeights, Weights
 
 __all__ = ["convert", "require_convertible"]
 
@@ -39,18 +39,18 @@ def convert(
 ) -> GgufFile:
     """Writes one GGUF file at `out`; `source` gives everything that is no weight: config.json, tokenizer, template.
 
-    Each thread holds a part of one tensor. With an adapter in `weights`, a base without a chat template has the one
+    Each thread holds a part of one tensor. With trained `weights`, a base without a chat template has the one
     that it was tuned with. llama.cpp must give the trained tokenizer's ids with the written file, on a corpus and on
     `config.random_texts` random strings. Raises EdgeftError where it does not, for an unsupported model, for tensors
     that do not fit config.json (all at once, before any is read), and for weights that are not finite or overflow
     `config.dtype`; then nothing is left at `out`.
     """
-    merged = weights if isinstance(weights, MergedWeights) else None
-    if merged is not None and merged.tokenizer is not None:
+    tuned = weights if isinstance(weights, TunedWeights) else None
+    if tuned is not None and tuned.tokenizer is not None:
         what = "the adapter enlarges the vocabulary, and the tokenizer of it is not the base's"
-        raise EdgeftError(what, str(merged.tokenizer), "merge into a checkpoint first, then convert that")
-    changes = {} if merged is None else merged.config_changes
-    prepared = _prepare(weights.specs, source, config, tuned=merged is not None, config_changes=changes)
+        raise EdgeftError(what, str(tuned.tokenizer), "merge into a checkpoint first, then convert that")
+    changes = {} if tuned is None else tuned.config_changes
+    prepared = _prepare(weights.specs, source, config, tuned=tuned is not None, config_changes=changes)
     writer = prepared.writer
     size_bytes = sum(info.nbytes for infos in writer.tensors for info in infos.values())
     require_free_disk(out.parent, size_bytes, "the GGUF file")

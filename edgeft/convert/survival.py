@@ -23,7 +23,7 @@ from edgeft.convert.plan import FoundTensor
 from edgeft.files import write_json
 from edgeft.llamacpp import can_quantize_rows, quantize_rows
 from edgeft.progress import Progress, silent
-from edgeft.weights import MergedWeights
+from edgeft.weights import TunedWeights
 
 # Rows are drawn evenly: figures over a million weights of a tensor are those of all to a few thousandths.
 _MOST_WEIGHTS = 1 << 20
@@ -72,7 +72,7 @@ class _Sums:
 
 
 def measure_survival(
-    weights: MergedWeights, source: Checkpoint, gguf: GgufFile, out: Path | None = None, progress: Progress = silent
+    weights: TunedWeights, source: Checkpoint, gguf: GgufFile, out: Path | None = None, progress: Progress = silent
 ) -> dict[str, Any]:
     """Measures what a file quantized from `weights` kept of the training; writes it to the JSON file `out` if given.
 
@@ -101,7 +101,7 @@ def measure_survival(
     return content
 
 
-def _measure(weights: MergedWeights, found: FoundTensor, stored: ReaderTensor) -> _Sums:
+def _measure(weights: TunedWeights, found: FoundTensor, stored: ReaderTensor) -> _Sums:
     kind, width = stored.tensor_type, found.planned.shape[-1]
     before, after = (
         found.planned.make(*parts).reshape(-1, width)

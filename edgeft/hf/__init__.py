@@ -11,14 +11,14 @@ from transformers import (
 from transformers import PreTrainedTokenizerFast as Tokenizer
 from transformers.trainer_callback import ExportableState, PrinterCallback
 
+from edgeft.hf.adapters import add_lora, causal_model
 from edgeft.hf.layers import AdaptedLinear, adapted_linear, register_attention
+from edgeft.hf.methods import load_adapted, load_for_training, save_trained
 from edgeft.hf.models import (
     Device,
-    add_lora,
     compute_dtype,
     generate,
     join_processes,
-    load_adapted,
     load_model,
     load_quantized,
     logits,
@@ -28,6 +28,7 @@ from edgeft.hf.models import (
     seed_everything,
 )
 from edgeft.hf.reporters import reporters, require_reporters
+from edgeft.hf.starts import MOVED_STARTS, start_adapter
 from edgeft.hf.streamed import load_tensors, nf4_names, nf4_rounded
 from edgeft.hf.tokenizers import (
     encode,
@@ -38,11 +39,13 @@ from edgeft.hf.tokenizers import (
     piece_reader,
     render,
     special_texts,
+    token_ids,
     tokenizer_opener,
     tokenizer_view,
 )
 
 __all__ = [
+    "MOVED_STARTS",
     "AdaptedLinear",
     "Device",
     "ExportableState",
@@ -56,6 +59,7 @@ __all__ = [
     "TrainingArguments",
     "adapted_linear",
     "add_lora",
+    "causal_model",
     "compute_dtype",
     "encode",
     "encode_more",
@@ -63,6 +67,7 @@ __all__ = [
     "generate",
     "join_processes",
     "load_adapted",
+    "load_for_training",
     "load_model",
     "load_quantized",
     "load_tensors",
@@ -79,8 +84,11 @@ __all__ = [
     "reporters",
     "require_reporters",
     "resolve_checkpoint",
+    "save_trained",
     "seed_everything",
     "special_texts",
+    "start_adapter",
+    "token_ids",
     "tokenizer_opener",
     "tokenizer_view",
 ]

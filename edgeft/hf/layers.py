@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 
 @dataclass(frozen=True)
 class AdaptedLinear:
-    """A 4-bit linear layer with its adapter, as the tensors that a fused computation needs.
+    """A linear layer in double-quantized NF4 with its adapter, as the tensors that a fused computation needs.
 
     Attributes:
         packed: two 4-bit codes a byte, the first in the high half; uint8.
@@ -46,11 +46,11 @@ class AdaptedLinear:
 
 
 def adapted_linear(module: torch.nn.Module) -> AdaptedLinear | None:
-    """Returns the tensors of a 4-bit layer with or without a plain LoRA adapter; None for any other layer."""
+    """Returns the tensors of such a layer, with a plain LoRA adapter or without one; None for any other layer."""
     base = module.base_layer if isinstance(module, LoraLayer) else module
-    if not isinstance(base, Linear4bit) or base.weight.quant_state is None or not base.weight.quant_state.nested:
+    state = base.weight.quant_state if isinstance(base, Linear4bit) else None
+    if not isinstance(base, Linear4bit) or state is None or not state.nested or state.quant_type != "nf4":
         return None
-    state = base.weight.quant_state
     a = b = None
     scaling = 0.0
     if isinstance(module, LoraLayer):

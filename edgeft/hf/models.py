@@ -12,8 +12,6 @@ from accelerate import PartialState
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -24,8 +22,8 @@ from transformers import (
 )
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
-from edgeft.artifacts import Adapter, Checkpoint
-from edgeft.config import LoraConfig
+from edgeft.artifacts import Checkpoint
+from edgeft.config import QuantizationConfig
 from edgeft.errors import EdgeftError
 
 Device = Literal["cuda", "cpu"]
@@ -85,20 +83,22 @@ def _auto_class(checkpoint: Checkpoint) -> Any:
     return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
 
 
-def load_model(checkpoint: Checkpoint, device: Device, dtype: torch.dtype) -> PreTrainedModel:
-    """Loads a checkpoint unquantized, in evaluation mode."""
+def load_model(checkpoint: Checkpoint, device: Device, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
+    """Loads a checkpoint unquantized, in evaluation mode; "auto" is the type that it is stored in."""
     model = _auto_class(checkpoint).from_pretrained(checkpoint.path, dtype=dtype, device_map={"": device})
     model.eval()
     return cast(PreTrainedModel, model)
 
 
-def load_quantized(checkpoint: Checkpoint, device: Device) -> PreTrainedModel:
-    """Loads a checkpoint with its linear layers in 4-bit NF4, double-quantized (Dettmers et al. 2023, QLoRA)."""
+def load_quantized(checkpoint: Checkpoint, device: Device, config: QuantizationConfig | None = None) -> PreTrainedModel:
+    """Loads a checkpoint with its linear layers in 4 bits (Dettmers et al. 2023, QLoRA); double-quantized NF4, unless
+    `config` says otherwise."""
     dtype = compute_dtype(device)
+    config = config or QuantizationConfig()
     quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
+        bnb_4bit_quant_type=config.type,
+        bnb_4bit_use_double_quant=config.double,
         bnb_4bit_compute_dtype=dtype,
     )
     model = _auto_class(checkpoint).from_pretrained(
@@ -110,47 +110,6 @@ def load_quantized(checkpoint: Checkpoint, device: Device) -> PreTrainedModel:
             # rounds their block scales to bfloat16: training goes on from another base (loss 6.744 -> 6.749), and a
             # resumed one differs from one that was not interrupted.
             module.support_avx512bf16_for_cpu = False
-    model.eval()
-    return cast(PreTrainedModel, model)
-
-
-def add_lora(
-    model: PreTrainedModel, config: LoraConfig, *, gradient_checkpointing: bool = False, prepare: bool = True
-) -> PeftModel:
-    """Wraps a quantized model with a fresh LoRA adapter; raises EdgeftError when a target names no layer.
-
-    `prepare` is peft's preparation: what is not quantized becomes float32, and recomputation is switched on if asked.
-    """
-    last_names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    missing = [target for target in config.targets if target not in last_names]
-    if missing:
-        linear = {
-            name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
-        }
-        raise EdgeftError(
-            f"the model has no layers named {', '.join(missing)}",
-            where="train.lora.targets",
-            remedy=f"its linear layers: {', '.join(sorted(linear - {'lm_head'}))}",
-        )
-    if prepare:
-        model = prepare_model_for_kbit_training(
-            model,
-            use_gradient_checkpointing=gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-        )
-    lora = PeftLoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=list(config.targets),
-        task_type="CAUSAL_LM",
-    )
-    return cast(PeftModel, get_peft_model(model, lora))
-
-
-def load_adapted(checkpoint: Checkpoint, adapter: Adapter, device: Device) -> PreTrainedModel:
-    """Loads the model as it was trained: the NF4 base with the adapter beside it, in evaluation mode."""
-    model = PeftModel.from_pretrained(load_quantized(checkpoint, device), str(adapter.path))
     model.eval()
     return cast(PreTrainedModel, model)
 

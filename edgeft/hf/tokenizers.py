@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from edgeft.artifacts import Message
 from edgeft.dataset.pieces import piece_namer
 from edgeft.dataset.tokenizer import OpenTokenizer, Pieces, PlainTokenizer, TokenizerView, encode_after
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, Problem
 from edgeft.given_template import given_template
 
 
@@ -48,6 +48,20 @@ def tokenizer_view(tokenizer: Tokenizer, folder: Path) -> TokenizerView:
         special_ids=frozenset(number for number, added in tokenizer.added_tokens_decoder.items() if added.special),
         text_end=int(tokenizer.eos_token_id),
     )
+
+
+def token_ids(folder: Path, tokens: Sequence[str]) -> list[int]:
+    """Returns the ids of tokens of a checkpoint's vocabulary; raises EdgeftError with all that are not in it."""
+    vocabulary = load_tokenizer(folder).get_vocab() if tokens else {}
+    remedy = "name tokens of its vocabulary; many models have reserved ones, which a chat template of one's own can use"
+    problems = [
+        Problem(f"the model has no token {token!r}, and its vocabulary is not enlarged", "train.trained_tokens", remedy)
+        for token in tokens
+        if token not in vocabulary
+    ]
+    if problems:
+        raise EdgeftError(problems)
+    return sorted({int(vocabulary[token]) for token in tokens})
 
 
 def render(

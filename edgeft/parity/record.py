@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from edgeft import hf
-from edgeft.artifacts import Adapter, Checkpoint, Reference
+from edgeft.artifacts import Checkpoint, Reference, Trained
 from edgeft.config import ParityConfig
 from edgeft.dataset.mask import tokenize_last_turn
 from edgeft.dataset.records import Record
@@ -26,7 +26,7 @@ _LOGITS_BYTES = 256_000_000
 
 def record_reference(
     merged: Checkpoint,
-    live: tuple[Checkpoint, Adapter] | None,
+    live: tuple[Checkpoint, Trained] | None,
     records: Sequence[Record],
     config: ParityConfig,
     device: hf.Device,
@@ -37,9 +37,9 @@ def record_reference(
     """Runs the merged model in float32 over `records` and writes what it says to the file `out`.
 
     `merged` gives tokenizer and chat template, and the weights too unless `load` loads the model from elsewhere.
-    With `live` (base and adapter) the model as it was trained, 4-bit base and all, is run over the same tokens, and how
-    far the merged model is from it is kept in the reference and as merge.json beside it. Raises EdgeftError when a
-    record's last turn could not be trained.
+    With `live` (base, and what was trained) the model as it was trained, 4-bit base and all, is run over the same
+    tokens, and how far the merged model is from it is kept in the reference and as merge.json beside it. Raises
+    EdgeftError when a record's last turn could not be trained.
     """
     hf.quiet()
     tokenizer = hf.load_tokenizer(merged.path)
@@ -107,7 +107,7 @@ def _scored(logits: torch.Tensor, record: ReferenceRecord) -> Floats:
 
 
 def _merge_divergence(
-    live: tuple[Checkpoint, Adapter],
+    live: tuple[Checkpoint, Trained],
     device: hf.Device,
     records: Sequence[ReferenceRecord],
     logits: Sequence[Floats],
@@ -118,7 +118,7 @@ def _merge_divergence(
     model = hf.load_adapted(*live, device)
     meter = DivergenceMeter()
     for done, (record, merged_logits) in enumerate(zip(records, logits, strict=True)):
-        progress(steps // 2 + done, steps, "model as trained, 4-bit base")
+        progress(steps // 2 + done, steps, "model as trained")
         meter.add(_scored(hf.logits(model, record.ids), record), merged_logits, record.targets)
     return meter.result().to_json()
 

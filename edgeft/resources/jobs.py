@@ -7,18 +7,27 @@ from collections.abc import Sequence
 from typing import Literal
 
 from edgeft.config import TrainConfig
+from edgeft.errors import EdgeftError
 from edgeft.resources.choice import Wish
 from edgeft.resources.memory import Engine, Job
 from edgeft.resources.shape import ModelShape
 
 
 def job_of(shape: ModelShape, config: TrainConfig, device: Literal["cuda", "cpu"]) -> Job:
-    """Returns what `config` trains on such a model, and by which code."""
+    """Returns what `config` trains on such a model, and by which code.
+
+    Raises EdgeftError for what the arithmetic does not cover: it knows low-rank adapters over a double-quantized base.
+    """
+    if config.method != "qlora" or not config.quantization.double or config.trained_tokens:
+        what = "the memory of such a training is not predicted"
+        raise EdgeftError(what, "train.method", 'it is for "qlora" with double quantization and no trained tokens')
     engine: Engine = "padded"
     if config.packing:
-        engine = "fast" if shape.fast and config.lora.dropout == 0 else "plain"
+        fast = shape.fast and config.lora.dropout == 0 and config.quantization.type == "nf4"
+        engine = "fast" if fast else "plain"
     number_bytes = 2 if device == "cuda" else 4
-    return Job(shape, config.lora.rank, frozenset(config.lora.targets), engine, number_bytes)
+    rank = max(config.lora.rank, *config.lora.rank_pattern.values(), 0)
+    return Job(shape, rank, frozenset(config.lora.targets), engine, number_bytes)
 
 
 def wish_of(config: TrainConfig, lengths: Sequence[int]) -> Wish:

@@ -1,4 +1,4 @@
-"""Tokens + base -> adapter."""
+"""Tokens + base -> an adapter, or a checkpoint that was trained whole."""
 
 from edgeft.train.stage import train
 

@@ -28,6 +28,9 @@ def training_arguments(
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=math.ceil(config.warmup_fraction * total_steps),
+        optim=config.optimizer,
+        # Packed rows hold many sequences, of which transformers' noise knows nothing: see neftune.py.
+        neftune_noise_alpha=None if config.packing else config.neftune_alpha,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         use_cpu=device == "cpu",

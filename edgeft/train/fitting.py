@@ -27,8 +27,8 @@ _CONTEXT_BYTES = 2**30
 class Fitting:
     """How one training is cut; `memory_path` remembers it, so that a resumed training is cut like what it goes on with.
 
-    Raises EdgeftError, before anything is loaded, when not even one record at a time fits. Models whose config.json
-    describes no decoder of the Llama kind are trained as the configuration says.
+    Raises EdgeftError, before anything is loaded, when not even one record at a time fits. What the arithmetic does
+    not know, other methods than `qlora` and models of other kinds, is trained as the configuration says.
     """
 
     def __init__(

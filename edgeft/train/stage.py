@@ -1,4 +1,4 @@
-"""QLoRA: a 4-bit NF4 base under a trained low-rank adapter (Dettmers et al. 2023), with transformers' Trainer."""
+"""Tokens + base -> what was trained, with transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from edgeft import hf
-from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint, Tokens
+from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint, Tokens, Trained
 from edgeft.config import TrainConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError, Interrupted
@@ -26,6 +26,7 @@ from edgeft.train.fast import accelerate_model, can_attend
 from edgeft.train.fitting import Fitting
 from edgeft.train.guard import Guard, Rates
 from edgeft.train.limit import measure_limit
+from edgeft.train.methods import require_method, stored_dtype
 from edgeft.train.packing import TokenBudgetSampler
 from edgeft.train.stopping import EarlyStop, StopRequest
 from edgeft.train.together import of_the_first, together
@@ -34,17 +35,19 @@ from edgeft.train.watching import Keeper, Watcher
 from edgeft.weights import CheckpointWeights
 
 
-def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, progress: Progress = silent) -> Adapter:
-    """Trains an adapter into the folder `out`, going on from the checkpoints that an earlier attempt left there.
+def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, progress: Progress = silent) -> Trained:
+    """Trains into the folder `out`, going on from the checkpoints that an earlier attempt left there.
 
-    The adapter that is best by `config.best_by` is kept. `out` gets adapter_config.json, adapter_model.safetensors,
-    training.json (figures of the whole training) and logs/ (metrics.jsonl and loss.svg). Raises Interrupted when a
-    signal stopped it with everything saved. Raises EdgeftError when CUDA is asked for and absent, when
-    `train.lora.targets` names layers that the model has not, when `config.best_by` cannot be measured, and when the
-    loss is no number or explodes.
+    What is best by `config.best_by` is kept: an adapter (adapter_config.json, adapter_model.safetensors), or with the
+    method "full" a checkpoint without tokenizer. Beside it `out` gets method.json, training.json (figures of the whole
+    training) and logs/ (metrics.jsonl and loss.svg). Raises Interrupted when a signal stopped it with everything saved.
+    Raises EdgeftError when CUDA is asked for and absent, for a method and options that do not go together, when targets
+    name layers that the model has not, when `config.best_by` cannot be measured, and when the loss is no number or
+    explodes.
     """
     hf.quiet()
     device = hf.pick_device(config.device)
+    require_method(base, config)
     rank, processes = hf.join_processes(device)
     _require_possible(config, device, processes)
     training = ExampleDataset(TokenizedExamples(tokens.path / "train"))
@@ -56,21 +59,21 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
 
     def attempt() -> PaddedTrainer:
         hf.seed_everything(config.seed)
-        trainer = _trainer(base, fitting, device, out / "checkpoints", data, answers, processes)
+        trainer = _trainer(base, fitting, device, out / "checkpoints", data, answers, processes, progress)
         with together(processes):
             _run(trainer, training, config, out, progress)
         return trainer
 
     trainer = fitting.train(attempt, progress)
     if rank == 0:
-        cast(Any, trainer.model).save_pretrained(str(out), save_embedding_layers=False)
-        (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; the manifest says more
-        write_json(out / BASE_RECORD, {"fingerprint": CheckpointWeights(base).fingerprint()})
+        weights = CheckpointWeights(base)
+        hf.save_trained(trainer.model, config, stored_dtype(weights), out)
+        write_json(out / BASE_RECORD, {"fingerprint": weights.fingerprint()})
         figures = _figures(trainer, device, _efficiency(training.lengths, fitting.config))
         write_json(out / "training.json", figures | {"memory": fitting.figures()})
         write_text(out / "logs" / "loss.svg", loss_curve_svg(read_metrics(out / "logs" / "metrics.jsonl"), "loss"))
         shutil.rmtree(out / "checkpoints")
-    return Adapter(out)
+    return Checkpoint(out) if config.method == "full" else Adapter(out)
 
 
 def _require_possible(config: TrainConfig, device: hf.Device, processes: int) -> None:
@@ -86,6 +89,9 @@ def _require_possible(config: TrainConfig, device: hf.Device, processes: int) ->
             where="train.accumulation",
             remedy=f"set it to a multiple of {processes}, and train.batch_size to so much less",
         )
+    if config.lora.init in hf.MOVED_STARTS and processes > 1:
+        what = f"{processes} processes would each compute a start of their own"
+        raise EdgeftError(what, "train.lora.init", 'set it to "default", or train in one process')
 
 
 def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out: Path, progress: Progress) -> None:
@@ -123,13 +129,22 @@ def _trainer(
     data: tuple[ExampleDataset, ExampleDataset],
     answers: Answers | None,
     processes: int,
+    progress: Progress,
 ) -> PaddedTrainer:
     """Returns the Trainer of a freshly adapted model, over (training, evaluation) examples."""
     config = fitting.config
     packed, recompute = config.packing, bool(config.gradient_checkpointing)
-    quantized = hf.load_quantized(base, device)
-    # peft's preparation turns what is not quantized into float32, which costs speed and memory and gains nothing here.
-    model = hf.add_lora(quantized, config.lora, gradient_checkpointing=recompute and not packed, prepare=not packed)
+    model = hf.load_for_training(
+        base,
+        config,
+        device,
+        checkpoints.parent,
+        trained_ids=hf.token_ids(base.path, config.trained_tokens),
+        recompute=recompute and not packed,
+        # peft's preparation turns what is not quantized into float32, which gains nothing when packing.
+        prepare=not packed,
+        progress=progress,
+    )
     training, evaluation = data
     n_batches = math.ceil(len(training) / config.batch_size)
     if packed and config.token_budget is not None:
@@ -145,7 +160,7 @@ def _trainer(
     if not packed:
         return PaddedTrainer(**options)
     accelerate_model(model, recompute=recompute, resident=fitting.resident)
-    return PackedTrainer(token_budget=config.token_budget, **options)
+    return PackedTrainer(token_budget=config.token_budget, neftune_alpha=config.neftune_alpha, **options)
 
 
 def _efficiency(lengths: Sequence[int], config: TrainConfig) -> float:

@@ -157,8 +157,9 @@ class PaddedTrainer(hf.Trainer):
 class PackedTrainer(PaddedTrainer):
     """Batches without padding, as many records as `batch_size` or as fit into a token budget; see `packing.py`."""
 
-    def __init__(self, token_budget: int | None, **options: Any) -> None:
+    def __init__(self, token_budget: int | None, neftune_alpha: float | None, **options: Any) -> None:
         self._token_budget = token_budget
+        self._neftune_alpha = neftune_alpha
         super().__init__(**options)
 
     def collate(self, examples: Examples) -> dict[str, Any]:
@@ -195,7 +196,8 @@ class PackedTrainer(PaddedTrainer):
 
         With several processes it is as many times larger, since the mean of their gradients is taken.
         """
-        loss = packed_loss(self.accelerator.unwrap_model(model), inputs, num_items_in_batch)
+        noise = self._neftune_alpha if model.training else None
+        loss = packed_loss(self.accelerator.unwrap_model(model), inputs, num_items_in_batch, neftune_alpha=noise)
         if self.accelerator.num_processes > 1:
             loss = loss * self.accelerator.num_processes
         return (loss, {"loss": loss}) if return_outputs else loss

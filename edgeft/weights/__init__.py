@@ -7,5 +7,17 @@ consumes them (merge, convert) ever holds a whole model.
 from edgeft.weights.checkpoint import CheckpointWeights, TensorSpec, Weights
 from edgeft.weights.merged import MergedWeights
 from edgeft.weights.rounded import RoundedWeights
+from edgeft.weights.whole import WholeWeights
 
-__all__ = ["CheckpointWeights", "MergedWeights", "RoundedWeights", "TensorSpec", "Weights"]
+TunedWeights = MergedWeights | WholeWeights
+"""What a training has made of a base: an adapter folded in, or a whole checkpoint."""
+
+__all__ = [
+    "CheckpointWeights",
+    "MergedWeights",
+    "RoundedWeights",
+    "TensorSpec",
+    "TunedWeights",
+    "Weights",
+    "WholeWeights",
+]

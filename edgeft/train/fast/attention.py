@@ -88,5 +88,6 @@ def packed_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """`attend` as transformers' models call it: (1, heads, tokens, dim) in, (1, tokens, heads, dim) out."""
-    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    # With weights in float32 autocast leaves queries and keys in float32 behind the rotation, and values in bfloat16.
+    q, k, v = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
     return attend(q, k, v, Packing(cu_seq_lens_q, max_length_q), scaling)[None], None

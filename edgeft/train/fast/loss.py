@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from edgeft.resources.memory import LOGITS_ROWS
 from edgeft.train.fast import ops
@@ -49,3 +51,47 @@ def linear_cross_entropy(
     loss = _LinearCrossEntropy.apply(hidden, head, places, targets, divisor)  # type: ignore[no-untyped-call]
     assert isinstance(loss, torch.Tensor)
     return loss
+
+
+@dataclass(frozen=True)
+class LogitShape:
+    """What some families do to the output layer's result: Granite and Cohere scale it, Gemma 2 caps it softly."""
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> LogitShape:
+        """Reads a model's configuration."""
+        scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1)
+        return cls(scale, getattr(config, "final_logit_softcapping", None))
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the logits that probabilities are made of, float32."""
+        logits = logits.float() * self.scale
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
+
+
+def plain_cross_entropy(
+    hidden: torch.Tensor,
+    head: torch.nn.Module,
+    shape: LogitShape,
+    places: torch.Tensor,
+    targets: torch.Tensor,
+    divisor: torch.Tensor,
+) -> torch.Tensor:
+    """The same for an output layer of any kind, adapted and trained ones too; backward, logits are computed again."""
+    losses = []
+    for start in range(0, max(1, len(targets)), LOGITS_ROWS):
+        rows = slice(start, start + LOGITS_ROWS)
+        chunk = hidden.index_select(0, places[rows])
+        losses.append(checkpoint(_chunk_loss, chunk, head, shape, targets[rows], use_reentrant=False))
+    loss = torch.stack(losses).sum() / divisor.squeeze()
+    assert isinstance(loss, torch.Tensor)
+    return loss
+
+
+def _chunk_loss(hidden: torch.Tensor, head: torch.nn.Module, shape: LogitShape, targets: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(hidden.device.type, torch.bfloat16, enabled=hidden.is_cuda):
+        logits = head(hidden)
+    return torch.nn.functional.cross_entropy(shape.apply(logits), targets, reduction="sum")

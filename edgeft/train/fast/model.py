@@ -1,4 +1,4 @@
-"""Makes a quantized model with a LoRA adapter train on packed batches, fast where its layers are of the Llama kind."""
+"""Makes a model train on packed batches, fast where it is quantized, of the Llama kind, and has a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from edgeft.resources import has_fast_layers
 from edgeft.train.fast import ops
 from edgeft.train.fast.attention import PACKED, Packing, packed_attention
 from edgeft.train.fast.layer import Batch, LayerParts, run_layer
-from edgeft.train.fast.loss import linear_cross_entropy
+from edgeft.train.fast.loss import LogitShape, linear_cross_entropy, plain_cross_entropy
 from edgeft.train.fast.matrices import Group, Workspace
 from edgeft.train.fast.resident import ResidentMatrices
 from edgeft.train.fast.rotary import HeadNorms, Heads
+from edgeft.train.neftune import add_noise
 
 
 def accelerate_model(
     model: torch.nn.Module, *, recompute: bool = False, resident: bool = False, fast: bool = True
 ) -> bool:
-    """Prepares a peft model with one LoRA adapter for packed batches, in place; parameters keep their names.
+    """Prepares a model, with or without an adapter, for packed batches, in place; parameters keep their names.
 
     Every model gets attention by sequence. Where `layer.py` computes what the layers do, they are replaced by it, and
-    True is returned; they stay as they are for other families, with dropout, with a norm weight that is zero, and
-    without `fast`. With `recompute` each layer keeps its input alone; with `resident` the weights of replaced layers
-    stay dequantized. What is computed is the same, to the bit.
+    True is returned; they stay as they are for other families, for all but plain LoRA over double-quantized NF4,
+    with dropout, with a norm weight that is zero, and without `fast`. With `recompute` each layer keeps its input
+    alone; with `resident` the weights of replaced layers stay dequantized. What is computed is the same, to the bit.
     """
-    causal = cast(Any, model).get_base_model()
+    causal = hf.causal_model(model)
     hf.register_attention(PACKED, packed_attention)
     causal.set_attn_implementation(PACKED)
     decoder = causal.model
@@ -53,7 +54,7 @@ def accelerate_model(
 @contextmanager
 def plain_layers(model: torch.nn.Module) -> Iterator[None]:
     """Puts the layers of transformers back inside the block, over the same weights, so that the model can generate."""
-    causal = cast(Any, model).get_base_model()
+    causal = hf.causal_model(model)
     decoder = causal.model
     layers, norm = list(decoder.layers), decoder.norm
     for place, layer in enumerate(layers):
@@ -70,13 +71,24 @@ def plain_layers(model: torch.nn.Module) -> Iterator[None]:
 
 
 def packed_loss(
-    model: torch.nn.Module, batch: Mapping[str, Any], divisor: torch.Tensor | int | None = None
+    model: torch.nn.Module,
+    batch: Mapping[str, Any],
+    divisor: torch.Tensor | int | None = None,
+    *,
+    neftune_alpha: float | None = None,
 ) -> torch.Tensor:
-    """Returns the loss of a packed batch (see `packing.py`): the trained tokens' sum over `divisor`, or their mean."""
-    causal = cast(Any, model).get_base_model()
-    with torch.autocast(causal.device.type, causal.dtype, enabled=causal.device.type == "cuda"):
+    """Returns the loss of a packed batch (see `packing.py`): the trained tokens' sum over `divisor`, or their mean.
+
+    With `neftune_alpha` there is noise on the embeddings (see `neftune.py`).
+    """
+    causal = hf.causal_model(model)
+    with torch.autocast(causal.device.type, torch.bfloat16, enabled=causal.device.type == "cuda"):
+        inputs = {"input_ids": batch["input_ids"]}
+        if neftune_alpha is not None:
+            embeddings = causal.get_input_embeddings()(batch["input_ids"])
+            inputs = {"inputs_embeds": add_noise(embeddings, batch["boundaries"], neftune_alpha)}
         hidden = causal.model(
-            input_ids=batch["input_ids"],
+            **inputs,
             position_ids=batch["position_ids"],
             cu_seq_lens_q=batch["boundaries"],
             cu_seq_lens_k=batch["boundaries"],
@@ -84,10 +96,13 @@ def packed_loss(
             max_length_k=batch["longest"],
             use_cache=False,
         ).last_hidden_state[0]
-    head = causal.get_output_embeddings().weight
     count = len(batch["targets"]) if divisor is None else divisor
     over = torch.as_tensor(count, dtype=torch.float32).to(hidden.device, non_blocking=True).reshape(1)
-    return linear_cross_entropy(hidden.to(head.dtype), head, batch["places"], batch["targets"], over)
+    head = causal.get_output_embeddings()
+    shape = LogitShape.of(causal.config.get_text_config())
+    if type(head) is not torch.nn.Linear or head.weight.requires_grad or shape != LogitShape():
+        return plain_cross_entropy(hidden, head, shape, batch["places"], batch["targets"], over)
+    return linear_cross_entropy(hidden.to(head.weight.dtype), head.weight, batch["places"], batch["targets"], over)
 
 
 class _FastLayer(torch.nn.Module):

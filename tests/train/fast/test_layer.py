@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_model import make_model
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, Qwen3Config, Qwen3ForCausalLM
 
 from edgeft import hf
 from edgeft.artifacts import Checkpoint
@@ -17,6 +17,15 @@ from edgeft.train.batches import IGNORED, collate
 from edgeft.train.fast import accelerate_model, packed_loss
 from edgeft.train.packing import pack
 
+SHAPE: dict[str, Any] = {
+    "vocab_size": 96,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
 LORA = LoraConfig(rank=4, alpha=8, dropout=0.0)
 
 
@@ -152,3 +161,25 @@ def test_what_is_not_understood_stays_plain(checkpoint: Checkpoint) -> None:
         model.get_submodule("base_model.model.model.layers.1.input_layernorm").weight[3] = 0
     assert not accelerate_model(model, recompute=False)
     assert torch.isfinite(packed_loss(model, on(model.device, pack(examples()))))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GraniteConfig(logits_scaling=4.0, embedding_multiplier=3.0, residual_multiplier=0.5, **SHAPE),
+        Gemma2Config(final_logit_softcapping=0.5, attn_logit_softcapping=None, sliding_window=64, head_dim=16, **SHAPE),
+    ],
+    ids=["granite", "gemma2"],
+)
+def test_families_that_change_their_logits_have_their_own_loss_when_packed(config: Any) -> None:
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    rows = [_small(row) for row in examples()]
+    wanted = model(**collate(rows)).loss
+    assert not accelerate_model(model)
+    got = packed_loss(model, pack(rows))
+    assert float(got.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+
+
+def _small(row: dict[str, list[int]]) -> dict[str, list[int]]:
+    return {name: [value % 90 if value != IGNORED else value for value in values] for name, values in row.items()}

@@ -1,0 +1,120 @@
+"""What is trained of a model: an adapter that peft puts on it, or all of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from peft import IA3Config as PeftIa3Config
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import PreTrainedModel
+
+from edgeft.config import Ia3Config, LoraConfig
+from edgeft.errors import EdgeftError, Problem
+from edgeft.hf.starts import PEFT_STARTS
+
+
+def causal_model(model: torch.nn.Module) -> Any:
+    """Returns the causal language model itself, without the adapter's wrapper where there is one."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def add_lora(
+    model: PreTrainedModel,
+    config: LoraConfig,
+    *,
+    dora: bool = False,
+    trained_ids: Sequence[int] = (),
+    gradient_checkpointing: bool = False,
+    prepare: bool = True,
+) -> PeftModel:
+    """Wraps a model with a fresh LoRA adapter, or DoRA's (Liu et al. 2024); the rows of `trained_ids` are trained too.
+
+    `prepare` is peft's preparation of quantized models: what is not quantized becomes float32, and recomputation is
+    switched on if asked. Raises EdgeftError when a target or a pattern names no layer.
+    """
+    _require_layers(model, config.targets, "train.lora.targets")
+    _require_patterns(model, config)
+    if prepare:
+        model = prepare_model_for_kbit_training(
+            model,
+            use_gradient_checkpointing=gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+        )
+    lora = PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(config.targets),
+        use_rslora=config.use_rslora,
+        use_dora=dora,
+        init_lora_weights=PEFT_STARTS.get(config.init, True),
+        rank_pattern=dict(config.rank_pattern),
+        alpha_pattern=dict(config.alpha_pattern),
+        trainable_token_indices=_rows(model, trained_ids) if trained_ids else None,
+        task_type="CAUSAL_LM",
+    )
+    return _in_float32(get_peft_model(model, lora))
+
+
+def add_ia3(model: PreTrainedModel, config: Ia3Config) -> PeftModel:
+    """Wraps a model with fresh factors of one (Liu et al. 2022); raises EdgeftError when a target names no layer."""
+    _require_layers(model, config.targets, "train.ia3.targets")
+    ia3 = PeftIa3Config(
+        target_modules=list(config.targets), feedforward_modules=list(config.feedforward), task_type="CAUSAL_LM"
+    )
+    return _in_float32(get_peft_model(model, ia3))
+
+
+def set_all_trainable(model: PreTrainedModel) -> PreTrainedModel:
+    """Makes every weight of a model trained."""
+    model.requires_grad_(True)
+    return model
+
+
+def _rows(model: PreTrainedModel, ids: Sequence[int]) -> dict[str, list[int]]:
+    """Which rows of which matrices are trained: those of the output matrix too, where it is not the embedding."""
+    embedding: Any = model.get_input_embeddings()
+    output: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    names = {module: name.rpartition(".")[2] for name, module in model.named_modules()}
+    ends = [embedding] if embedding.weight is output.weight else [embedding, output]
+    return {names[end]: list(ids) for end in ends}
+
+
+def _in_float32(model: Any) -> PeftModel:
+    # peft keeps some kinds in the base's type; AdamW's steps would be lost in the rounding of bfloat16.
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return cast(PeftModel, model)
+
+
+def _require_layers(model: PreTrainedModel, targets: Iterable[str], where: str) -> None:
+    last_names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    missing = [target for target in targets if target not in last_names]
+    if missing:
+        linear = {
+            name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
+        }
+        what = f"the model has no layers named {', '.join(missing)}"
+        raise EdgeftError(what, where, f"its linear layers: {', '.join(sorted(linear - {'lm_head'}))}")
+
+
+def _require_patterns(model: PreTrainedModel, config: LoraConfig) -> None:
+    """A pattern that matches nothing, which peft passes over, is a typing error."""
+    targets = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in config.targets]
+    patterns: Mapping[str, Mapping[str, Any]] = {
+        "rank_pattern": config.rank_pattern,
+        "alpha_pattern": config.alpha_pattern,
+    }
+    problems = [
+        Problem(f"{pattern!r} matches no adapted layer", f"train.lora.{key}", f"a layer's name: {targets[0]}")
+        for key, table in patterns.items()
+        for pattern in table
+        if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in targets)
+    ]
+    if problems:
+        raise EdgeftError(problems)
