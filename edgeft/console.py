@@ -109,6 +109,19 @@ class Output:
             )
         self.out.print(table)
 
+    def footprints(self, rows: Sequence[Mapping[str, Any]], n_ctx: int, memory_gb: float | None) -> None:
+        """Prints what quantized files take, and whether a device of so much memory holds them."""
+        headings = ("size", "bits/weight", f"memory, {n_ctx:,} tokens")
+        fits = () if memory_gb is None else ((f"fits {memory_gb:g} GB", "left"),)
+        table = _table(("type", "left"), *((heading, "right") for heading in headings), *fits)
+        for row in rows:
+            cells = [row["type"], human_size(row["size_bytes"]), f"{row['bits_per_weight']:.2f}"]
+            cells.append(human_size(row["memory_bytes"]))
+            if memory_gb is not None:
+                cells.append("[green]yes[/]" if row["memory_bytes"] < memory_gb * 1e9 else "[bold red]no[/]")
+            table.add_row(*cells)
+        self.out.print(table)
+
     def findings(self, report: CheckReport, places: int) -> None:
         """Prints a check of records, so many places of each kind; a pipe gets lines of 120 columns."""
         width = None if self.out.is_terminal else 120

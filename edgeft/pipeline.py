@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edgeft.errors import EdgeftError, nearest
-from edgeft.graph import STAGES, Graph
-from edgeft.node import Node
+from edgeft.graph import STAGES, Graph, Node, require_sources, require_trainable
 from edgeft.progress import Progress
 from edgeft.rundir import Recipe
 
@@ -38,7 +37,7 @@ class Pipeline:
         With `force` the artifacts of the named stages are made again though they are up to date. Raises EdgeftError for
         an unknown stage, and for a base model or records that are not there.
         """
-        self.graph.require_sources()
+        require_sources(self.graph)
         unknown = [stage for stage in stages if stage not in STAGES]
         if unknown:
             raise EdgeftError(f"unknown stage {unknown[0]!r}", remedy=nearest(unknown[0], STAGES))
@@ -58,7 +57,7 @@ class Pipeline:
     def require_possible(self, steps: Sequence[Step]) -> None:
         """Checks what would fail late: raises EdgeftError before anything is made that could never be finished."""
         if any(step.why and step.node.stage in ("tokens", "train") for step in steps):
-            self.graph.require_trainable()
+            require_trainable(self.graph)
 
     def execute(self, step: Step, progress: Progress) -> float | None:
         """Makes one artifact and returns the seconds it took, or None when its inputs turned out to be unchanged."""

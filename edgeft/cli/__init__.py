@@ -13,8 +13,9 @@ from edgeft.cli.chat import chat
 from edgeft.cli.data import data
 from edgeft.cli.group import Cli
 from edgeft.cli.parity import parity
+from edgeft.cli.quantizing import imatrix, quantize
 from edgeft.cli.run import run, show
-from edgeft.cli.weights import convert, merge, quantize
+from edgeft.cli.weights import convert, merge
 
 __all__ = ["main"]
 
@@ -28,5 +29,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")
 
 
-for _command in (run, show, data, merge, convert, convert_adapter, quantize, parity, chat):
+for _command in (run, show, data, merge, convert, convert_adapter, imatrix, quantize, parity, chat):
     main.add_command(_command)

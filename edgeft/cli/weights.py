@@ -1,4 +1,4 @@
-"""`edgeft merge`, `convert` and `quantize`: plain tools on plain files."""
+"""`edgeft merge` and `convert`: plain tools on plain files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from edgeft.artifacts import GgufFile, open_trained
+from edgeft.artifacts import open_trained
 from edgeft.cli.options import FILE, FOLDER, checkpoint_named, shown
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
@@ -53,34 +53,3 @@ def convert(model: str, out: Path, adapter: Path | None, dtype: Literal["f32", "
     with output.progress("convert") as progress:
         gguf = write_gguf(weights, source, ConvertConfig(dtype=dtype), out, progress)
     output.line(f"{shown(out.absolute())}: {human_size(gguf.size_bytes)}")
-
-
-@click.command()
-@click.argument("source", type=FILE)
-@click.option("--type", "type_name", required=True, help="one of llama.cpp's file types, as Q4_K_M")
-@click.option("--out", type=FILE, required=True, help="the quantized GGUF file")
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all cores")
-@click.option("--base", type=str, help="the model that SOURCE was tuned from: with --adapter, measures what is left")
-@click.option("--adapter", type=FOLDER, help="the adapter that is in SOURCE; figures go to OUT.survival.json")
-def quantize(source: Path, type_name: str, out: Path, threads: int, base: str | None, adapter: Path | None) -> None:
-    """Quantizes the GGUF file SOURCE."""
-    from edgeft.quantize import quantize as shrink
-
-    if (base is None) != (adapter is None):
-        raise click.UsageError("--base and --adapter go together")
-    output = Output()
-    gguf = GgufFile.open(source)
-    with output.progress("quantize") as progress:
-        smaller = shrink(gguf, type_name, out, threads, progress)
-    output.line(f"{shown(out.absolute())}: {human_size(gguf.size_bytes)} -> {human_size(smaller.size_bytes)}")
-    if base is not None and adapter is not None:
-        from edgeft.convert.survival import measure_survival
-        from edgeft.merge import merged_weights
-        from edgeft.summary import describe_survival
-
-        checkpoint = checkpoint_named(base)
-        weights = merged_weights(checkpoint, open_trained(adapter), "original")
-        report = out.with_name(f"{out.name}.survival.json")
-        with output.progress("survival") as progress:
-            content = measure_survival(weights, checkpoint, smaller, report, progress)
-        output.line(f"{shown(report.absolute())}: {describe_survival(content)}")

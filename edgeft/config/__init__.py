@@ -1,6 +1,7 @@
 """The configuration: strict pydantic models, loaded from TOML."""
 
 from edgeft.config.load import load_config
+from edgeft.config.quantizing import ImatrixConfig, QuantizeConfig
 from edgeft.config.section import Section
 from edgeft.config.sections import (
     Config,
@@ -20,11 +21,13 @@ __all__ = [
     "DatasetConfig",
     "EvalConfig",
     "Ia3Config",
+    "ImatrixConfig",
     "LoraConfig",
     "MergeConfig",
     "ParityConfig",
     "ParityThresholds",
     "QuantizationConfig",
+    "QuantizeConfig",
     "Section",
     "SourceConfig",
     "TrainConfig",

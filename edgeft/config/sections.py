@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
+from edgeft.config.quantizing import FileType, ImatrixConfig, QuantizeConfig
 from edgeft.config.section import Section
 from edgeft.config.training import TrainConfig
-from edgeft.errors import EdgeftError
-from edgeft.quant_types import canonical_type, makable_type
-
-
-def _for_pydantic(check: Callable[[str], str]) -> AfterValidator:
-    """Wraps a check so that its EdgeftError is one of the problems that pydantic gathers."""
-
-    def validate(name: str) -> str:
-        try:
-            return check(name)
-        except EdgeftError as error:
-            raise ValueError(f"{error.problems[0].what}; {error.problems[0].remedy}") from error
-
-    return AfterValidator(validate)
-
-
-FileType = Annotated[str, _for_pydantic(canonical_type)]
-QuantType = Annotated[str, _for_pydantic(makable_type)]
-
 
 _DATASET_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?(@[\w.-]+)?")
 
@@ -99,15 +80,6 @@ class ConvertConfig(Section):
     )
 
 
-class QuantizeConfig(Section):
-    """GGUF to smaller GGUF."""
-
-    types: tuple[QuantType, ...] = Field(
-        ("Q8_0", "Q4_K_M"), strict=False, min_length=1, description="llama.cpp's file types to make"
-    )
-    threads: int = Field(0, ge=0, description="0: as many as there are cores")
-
-
 class ParityThresholds(Section):
     """The most a file may differ from the reference. The defaults are budgets for one kind of file; see docs."""
 
@@ -159,6 +131,7 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     merge: MergeConfig = Field(default_factory=MergeConfig)
     convert: ConvertConfig = Field(default_factory=ConvertConfig)
+    imatrix: ImatrixConfig = Field(default_factory=ImatrixConfig)
     quantize: QuantizeConfig = Field(default_factory=QuantizeConfig)
     parity: ParityConfig = Field(default_factory=ParityConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)

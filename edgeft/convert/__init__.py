@@ -31,7 +31,7 @@ from edgeft.files import replacing, require_free_disk
 from edgeft.progress import Progress, silent
 from edgeft.weights import CheckpointWeights, TensorSpec, TunedWeights, Weights
 
-__all__ = ["convert", "require_convertible"]
+__all__ = ["convert", "require_convertible", "tensor_names"]
 
 
 def convert(
@@ -72,6 +72,16 @@ def require_convertible(source: Checkpoint, config: ConvertConfig) -> None:
     Everything but the weights is made as for a file, so what is wrong with architecture, shapes or tokenizer shows.
     """
     _prepare(CheckpointWeights(source).specs, source, config, tuned=True)
+
+
+def tensor_names(source: Checkpoint) -> dict[str, str]:
+    """Returns the GGUF name of each tensor of a checkpoint that becomes one of the file alone, as all matrices do.
+
+    Experts are joined and are not among them. Raises EdgeftError as `convert` does.
+    """
+    plan = plan_of(source.config(), str(source.path / "config.json"))
+    found = plan.find(CheckpointWeights(source).specs, str(source.path))
+    return {tensor.sources[0]: tensor.planned.name for tensor in found if len(tensor.sources) == 1}
 
 
 @dataclass(frozen=True)

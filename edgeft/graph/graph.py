@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeft.artifacts import Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens, open_trained
 from edgeft.config import Config
 from edgeft.dataset.records import Record, read_records
-from edgeft.errors import EdgeftError, Problem
 from edgeft.files import count_lines, read_object
-from edgeft.node import Node
+from edgeft.graph.node import Node
 from edgeft.progress import Progress
 from edgeft.rundir import RunDir
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from edgeft.hf import PreTrainedModel
     from edgeft.merge import MergeBase
     from edgeft.weights import TunedWeights
-
-STAGES = ("tokens", "train", "merge", "convert", "quantize", "reference", "parity", "eval")
-"""Stage names in the order in which they run."""
 
 
 class Graph:
@@ -110,12 +106,12 @@ class Graph:
         config = self.config
         base = {"base": Path(config.base)} if self.base_is_folder else {}
         named = {} if self.base_is_folder else {"base": config.base}
-        local = {key: config.local_source(name) for key, name in self._sources_of_records()}
+        local = {key: config.local_source(name) for key, name in self.sources_of_records()}
         files = {key: path for key, path in local.items() if path is not None}
         dataset = config.dataset.model_dump(exclude={"train", "evaluation", "test"}) | named
         dataset |= {"weights": [source.weight for source in config.dataset.sources]}
         # A dataset on the hub, or the split of one in a folder, is known by its name.
-        dataset |= {key: name for key, name in self._sources_of_records() if key not in files or "@" in name}
+        dataset |= {key: name for key, name in self.sources_of_records() if key not in files or "@" in name}
         yield Node("tokens", "tokens", self._make_tokens, (), dataset, {**files, **base})
         # Which checkpoints are kept, and who watches, changes nothing.
         training = config.train.model_dump(mode="json", exclude={"keep", "report_to"}) | named
@@ -130,11 +126,26 @@ class Graph:
             merged_from = ("adapter", "merge_base")
         yield Node("merged", "merge", self._make_merged, merged_from, merging, base, on_request=True)
         yield Node("gguf", "convert", self._make_gguf, merged_from, config.convert.model_dump() | merging, base)
-        for name in self.file_types[1:]:
-            yield Node(f"quantized/{name}", "quantize", self._quantizer(name), ("gguf", *merged_from), {"type": name})
+        yield from self._quantized(merged_from, merging, base)
         yield from self._checks(base, named, ("tokens", *merged_from))
 
-    def _sources_of_records(self) -> Iterator[tuple[str, str]]:
+    def _quantized(
+        self, merged_from: tuple[str, ...], merging: dict[str, Any], base: dict[str, Path]
+    ) -> Iterator[Node]:
+        """Yields the quantized files, and the importance matrix before them if they are to have one."""
+        config = self.config
+        needs: tuple[str, ...] = ("gguf", *merged_from)
+        if config.quantize.imatrix:
+            text = {} if config.imatrix.text is None else {"text": config.path(config.imatrix.text)}
+            asked = config.imatrix.model_dump(exclude={"text", "batch_size"}) | merging
+            needs = ("gguf", "imatrix", *merged_from)
+            of = ("tokens", *merged_from)
+            yield Node("imatrix", "imatrix", self._make_imatrix, of, asked, text | base, resumable=True)
+        recipe = config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
+        for name in self.file_types[1:]:
+            yield Node(f"quantized/{name}", "quantize", self._quantizer(name), needs, {"type": name, **recipe})
+
+    def sources_of_records(self) -> Iterator[tuple[str, str]]:
         """Yields the configuration's key of each source of records, and its name."""
         dataset = self.config.dataset
         if isinstance(dataset.train, str):
@@ -228,14 +239,28 @@ class Graph:
         config = config.model_copy(update={"name": config.name or self.run.root.name})
         convert(self._merged_weights(), self.base, config, out / self.gguf(self.unquantized).path.name, progress)
 
+    def _make_imatrix(self, out: Path, progress: Progress) -> None:
+        from edgeft import hf
+        from edgeft.convert import tensor_names
+        from edgeft.imatrix import make_imatrix, measured_texts
+        from edgeft.merge import load_merged
+
+        config, device = self.config.imatrix, hf.pick_device(self.config.train.device)
+        files = [] if config.text is None else [self.config.path(config.text)]
+        texts = measured_texts(self.base, self.tokens if config.records else None, files, config)
+        load = partial(load_merged, self.base, open_trained(self.trained), self.merge_base, device)
+        make_imatrix(load, tensor_names(self.base), texts, config, out / "imatrix.gguf", progress)
+
     def _quantizer(self, type_name: str) -> Callable[[Path, Progress], object]:
         def make(out: Path, progress: Progress) -> None:
             from edgeft.convert.survival import measure_survival
-            from edgeft.quantize import quantize
+            from edgeft.quantize import Recipe, quantize
 
             source = GgufFile.open(self.gguf(self.unquantized).path)
-            threads, path = self.config.quantize.threads, out / self.gguf(type_name).path.name
-            made = quantize(source, type_name, path, threads, progress)
+            config = self.config.quantize
+            imatrix = self.run.path("imatrix") / "imatrix.gguf" if config.imatrix else None
+            path, recipe = out / self.gguf(type_name).path.name, Recipe.configured(type_name, config, imatrix)
+            made = quantize(source, recipe, path, config.threads, progress)
             measure_survival(self._merged_weights(), self.base, made, out / "survival.json")
 
         return make
@@ -291,30 +316,3 @@ class Graph:
             evaluate_gguf(gguf, self._tests(config.records), self._n_ctx, config, out, progress)
 
         return make
-
-    # What would otherwise fail late
-
-    def require_sources(self) -> None:
-        """Raises EdgeftError, with every problem, unless the base model and the files of records are there."""
-        problems = []
-        for key, name in self._sources_of_records():
-            path = self.config.local_source(name)
-            if path is not None and not path.exists():
-                problems.append(Problem("no such file", f"dataset.{key}: {path}", "name a file or a folder of records"))
-        if self.base_is_folder:
-            try:
-                Checkpoint.open(Path(self.config.base))
-            except EdgeftError as error:
-                problems += error.problems
-        if problems:
-            raise EdgeftError(problems)
-
-    def require_trainable(self) -> None:
-        """Raises EdgeftError unless device, packages and method can train, and the base can be converted."""
-        from edgeft import hf
-        from edgeft.convert import require_convertible
-        from edgeft.train.methods import require_method
-
-        require_method(self.base, self.config.train, self.config.merge.base)
-        hf.require_reporters(self.config.train.report_to)
-        require_convertible(self.base, self.config.convert)

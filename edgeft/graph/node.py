@@ -1,4 +1,4 @@
-"""What the graph of a run is made of."""
+"""One artifact of a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.progress import Progress
+
+STAGES = ("tokens", "train", "merge", "convert", "imatrix", "quantize", "reference", "parity", "eval")
+"""Stage names in the order in which they run."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""`edgeft imatrix` and `quantize`: plain tools on plain files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeft.artifacts import GgufFile, Tokens, open_trained
+from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
+from edgeft.config import ImatrixConfig
+from edgeft.console import Output
+from edgeft.errors import EdgeftError, Problem
+from edgeft.files import human_size
+from edgeft.quant_types import canonical_type
+
+if TYPE_CHECKING:
+    from edgeft.quantize import Recipe
+
+
+@click.command()
+@click.argument("model", type=str)
+@click.option("--text", "texts", type=FILE, multiple=True, help="a text file to measure on; may be repeated")
+@click.option("--tokens", "tokens_folder", type=FOLDER, help="the tokens/ folder of a run: measure on its records")
+@click.option("--merge", "others", type=FILE, multiple=True, help="an importance matrix to add; may be repeated")
+@click.option("--out", type=FILE, required=True, help="the file; .dat for the form before GGUF")
+@click.option("--most-tokens", type=AT_LEAST_ONE, default=100_000, show_default=True, help="tokens of each text")
+@click.option("--chunk-tokens", type=AT_LEAST_ONE, default=512, show_default=True, help="tokens seen together")
+@click.option("--output-matrix", is_flag=True, help="measure the output matrix, too")
+def imatrix(
+    model: str,
+    texts: tuple[Path, ...],
+    tokens_folder: Path | None,
+    others: tuple[Path, ...],
+    out: Path,
+    most_tokens: int,
+    chunk_tokens: int,
+    output_matrix: bool,
+) -> None:
+    """Measures how large the inputs of MODEL's weights are (a checkpoint folder or a hub id), for `quantize`."""
+    from edgeft import hf
+    from edgeft.convert import tensor_names
+    from edgeft.imatrix import make_imatrix, measured_texts
+    from edgeft.imatrix_file import merge_imatrices, read_imatrix, write_imatrix, write_legacy_imatrix
+
+    if not texts and tokens_folder is None:
+        raise EdgeftError("nothing to measure on", remedy="give --text FILE, or --tokens FOLDER of a run, or both")
+    output = Output()
+    more = [read_imatrix(path) for path in others]
+    config = ImatrixConfig(tokens=most_tokens, chunk_tokens=chunk_tokens, output=output_matrix)
+    checkpoint = hf.resolve_checkpoint(model)
+    names = tensor_names(checkpoint)
+    chunks = measured_texts(checkpoint, None if tokens_folder is None else Tokens(tokens_folder), texts, config)
+    device = hf.pick_device("auto")
+    load = partial(hf.load_model, checkpoint, device, hf.compute_dtype(device))
+    with output.progress("imatrix") as progress:
+        made = make_imatrix(load, names, chunks, config, out, progress)
+    if more:
+        made = merge_imatrices([made, *more])
+        write_imatrix(made, out)
+    if out.suffix == ".dat":
+        write_legacy_imatrix(made, out)
+    output.line(f"{shown(out.absolute())}: {len(made.squares)} tensors, {made.chunk_count} chunks")
+
+
+@click.command()
+@click.argument("source", type=FILE)
+@click.option("--type", "types", multiple=True, required=True, help="a file type of llama.cpp, as Q4_K_M; repeatable")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="the file; a folder for several types")
+@click.option("--imatrix", "imatrix_path", type=FILE, help="an importance matrix")
+@click.option("--tensor-type", "tensors", multiple=True, metavar="PATTERN=TYPE", help="as ffn_down=Q6_K; repeatable")
+@click.option("--output-type", help="type of the output matrix")
+@click.option("--embedding-type", help="type of the embedding")
+@click.option("--pure", is_flag=True, help="no tensor in a larger type than the file's own")
+@click.option("--ctx", "n_ctx", type=AT_LEAST_ONE, default=4096, show_default=True, help="context that memory is for")
+@click.option("--memory", metavar="GB", type=click.FloatRange(0, min_open=True), help="memory of the device")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all cores")
+@click.option("--base", help="the model that SOURCE was tuned from: with --adapter, measures what is left of it")
+@click.option("--adapter", type=FOLDER, help="the adapter that is in SOURCE; figures go to OUT.survival.json")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_json: bool, **asked: Any) -> None:
+    """Quantizes the GGUF file SOURCE, and tells what each file takes on a device."""
+    if (asked["base"] is None) != (asked["adapter"] is None):
+        raise click.UsageError("--base and --adapter go together")
+    from edgeft.quantize import footprint
+    from edgeft.quantize import quantize as shrink
+    from edgeft.summary import describe_survival
+
+    output = Output()
+    gguf = GgufFile.open(source)
+    recipes = [recipe.checked() for recipe in _recipes(types, asked)]
+    targets = [out] if len(recipes) == 1 else [out / f"{source.stem}-{recipe.file_type}.gguf" for recipe in recipes]
+    targets[0].parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for recipe, target in zip(recipes, targets, strict=True):
+        with output.progress(f"quantize {recipe.file_type}") as progress:
+            smaller = shrink(gguf, recipe, target, threads, progress)
+        taken = asdict(footprint(smaller, asked["n_ctx"]))
+        rows.append({"type": recipe.file_type, "file": str(target), **taken})
+        if asked["base"] is not None:
+            left = _survival(output, asked["base"], asked["adapter"], smaller)
+            rows[-1] |= {"survival": left["overall"]}
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    output.footprints(rows, asked["n_ctx"], asked["memory"])
+    for target, row in zip(targets, rows, strict=True):
+        output.line(f"{shown(target.absolute())}: {human_size(gguf.size_bytes)} -> {human_size(row['size_bytes'])}")
+        if "survival" in row:
+            output.line(f"{shown(target.absolute())}.survival.json: {describe_survival({'overall': row['survival']})}")
+
+
+def _survival(output: Output, base: str, adapter: Path, gguf: GgufFile) -> dict[str, Any]:
+    """Measures what a file has left of the training, and says so beside it."""
+    from edgeft.convert.survival import measure_survival
+    from edgeft.merge import merged_weights
+
+    checkpoint = checkpoint_named(base)
+    weights = merged_weights(checkpoint, open_trained(adapter), "original")
+    report = gguf.path.with_name(f"{gguf.path.name}.survival.json")
+    with output.progress("survival") as progress:
+        return measure_survival(weights, checkpoint, gguf, report, progress)
+
+
+def _recipes(types: Sequence[str], asked: dict[str, Any]) -> list[Recipe]:
+    """Returns a recipe for each type; raises EdgeftError for a tensor type that is not PATTERN=TYPE."""
+    from edgeft.quantize import Recipe
+
+    wrong = [text for text in asked["tensors"] if "=" not in text]
+    if wrong:
+        raise EdgeftError(
+            Problem(f"{text!r} is not PATTERN=TYPE", "--tensor-type", "as ffn_down=Q6_K") for text in wrong
+        )
+    tensors = {pattern: name for pattern, _, name in (text.rpartition("=") for text in asked["tensors"])}
+    names = list(dict.fromkeys(canonical_type(name) for name in types))
+    others = (asked["output_type"], asked["embedding_type"], asked["pure"], asked["imatrix_path"])
+    return [Recipe(name, tensors, *others) for name in names]

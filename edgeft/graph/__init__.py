@@ -1,0 +1,7 @@
+"""Every artifact that a configuration asks for: what it is made from, by which stage, and how."""
+
+from edgeft.graph.graph import Graph
+from edgeft.graph.node import STAGES, Node
+from edgeft.graph.preconditions import require_sources, require_trainable
+
+__all__ = ["STAGES", "Graph", "Node", "require_sources", "require_trainable"]

@@ -1,0 +1,36 @@
+"""What would otherwise fail late: sources, the base model, the device, and whether the model can be converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeft.artifacts import Checkpoint
+from edgeft.errors import EdgeftError, Problem
+from edgeft.graph.graph import Graph
+
+
+def require_sources(graph: Graph) -> None:
+    """Raises EdgeftError, with every problem, unless the base model and the files of records are there."""
+    problems = []
+    for key, name in graph.sources_of_records():
+        path = graph.config.local_source(name)
+        if path is not None and not path.exists():
+            problems.append(Problem("no such file", f"dataset.{key}: {path}", "name a file or a folder of records"))
+    if graph.base_is_folder:
+        try:
+            Checkpoint.open(Path(graph.config.base))
+        except EdgeftError as error:
+            problems += error.problems
+    if problems:
+        raise EdgeftError(problems)
+
+
+def require_trainable(graph: Graph) -> None:
+    """Raises EdgeftError unless device, packages and method can train, and the base can be converted."""
+    from edgeft import hf
+    from edgeft.convert import require_convertible
+    from edgeft.train.methods import require_method
+
+    require_method(graph.base, graph.config.train, graph.config.merge.base)
+    hf.require_reporters(graph.config.train.report_to)
+    require_convertible(graph.base, graph.config.convert)

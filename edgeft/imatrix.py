@@ -1,0 +1,175 @@
+"""Checkpoint + text -> importance matrix: the mean squared input of every column of every weight matrix.
+
+The same figures as llama.cpp's tools/imatrix, from hooks on the model in torch, so on the GPU where there is one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from edgeft import hf
+from edgeft.artifacts import Checkpoint, Tokens
+from edgeft.config import ImatrixConfig
+from edgeft.dataset.tokens import TokenizedExamples
+from edgeft.errors import EdgeftError
+from edgeft.imatrix_file import Imatrix, Squares, merge_imatrices, read_imatrix, write_imatrix
+from edgeft.progress import Progress, silent
+
+_SAVE_SECONDS = 60
+_OUTPUT = "output.weight"
+
+Chunk = Sequence[int]
+
+
+def chunk_tokens(ids: Sequence[int], n_tokens: int, bos_id: int | None) -> Iterator[list[int]]:
+    """Yields whole chunks of `n_tokens`; `bos_id`, where given, takes the place of each chunk's first token.
+
+    As llama.cpp's tools cut a text: what is left over at the end is not seen.
+    """
+    for start in range(0, len(ids) - n_tokens + 1, n_tokens):
+        chunk = list(ids[start : start + n_tokens])
+        if bos_id is not None:
+            chunk[0] = bos_id
+        yield chunk
+
+
+def measured_texts(
+    checkpoint: Checkpoint, tokens: Tokens | None, files: Sequence[Path], config: ImatrixConfig
+) -> dict[str, list[list[int]]]:
+    """Returns the chunks of every text by its name: of the records that were trained, and of text files.
+
+    Records stand one behind another, as the model saw them; a chunk of a file begins with the model's BOS where it
+    has one. Raises EdgeftError for files that are missing or no UTF-8.
+    """
+    hf.quiet()
+    texts = {}
+    if tokens is not None:
+        ids = TokenizedExamples(tokens.path / "train").ids[: config.tokens].tolist()
+        texts["training records"] = list(chunk_tokens(ids, config.chunk_tokens, None))
+    for path in files:
+        tokenizer = hf.load_tokenizer(checkpoint.path)
+        ids = hf.encode(tokenizer, _read(path))
+        bos_id = tokenizer.bos_token_id if ids[:1] == [tokenizer.bos_token_id] else None
+        texts[path.name] = list(chunk_tokens(ids[: config.tokens], config.chunk_tokens, bos_id))
+    return texts
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise EdgeftError("no such file", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise EdgeftError(f"not UTF-8: {error}", where=str(path)) from error
+
+
+def make_imatrix(
+    load: Callable[[], hf.PreTrainedModel],
+    names: Mapping[str, str],
+    texts: Mapping[str, Sequence[Chunk]],
+    config: ImatrixConfig,
+    out: Path,
+    progress: Progress = silent,
+) -> Imatrix:
+    """Runs a model over chunks of tokens and writes what went into its weights to the file `out`, in GGUF form.
+
+    `load` gives the model, `names` are the GGUF names of its tensors, `texts` the chunks of each text. A file
+    `out`.partial of the same texts, which a killed run left, is gone on from. Raises EdgeftError when there is no
+    chunk, and when an activation is not finite.
+    """
+    hf.quiet()
+    chunks = [chunk for part in texts.values() for chunk in part]
+    if not chunks:
+        raise EdgeftError(
+            f"the text is shorter than one chunk of {config.chunk_tokens} tokens",
+            where="imatrix.chunk_tokens",
+            remedy="give more text, or make chunks smaller",
+        )
+    datasets = [f"{name}: {len(part)} chunks" for name, part in texts.items()]
+    partial = out.with_name(out.name + ".partial")
+    before = _resumable(partial, datasets, config.chunk_tokens)
+    done = before.chunk_count if before else 0
+    squares = _Collector(load(), names, output=config.output)
+    saved = time.monotonic()
+    for start in range(done, len(chunks), config.batch_size):
+        progress(start, len(chunks), "chunks of text")
+        batch = chunks[start : start + config.batch_size]
+        squares.run(batch)
+        if time.monotonic() - saved > _SAVE_SECONDS:
+            write_imatrix(_joined(before, squares.imatrix(datasets, start + len(batch) - done, config)), partial)
+            saved = time.monotonic()
+    imatrix = _joined(before, squares.imatrix(datasets, len(chunks) - done, config))
+    write_imatrix(imatrix, out)
+    partial.unlink(missing_ok=True)
+    progress(len(chunks), len(chunks), f"{len(imatrix.squares)} tensors")
+    return imatrix
+
+
+def _resumable(partial: Path, datasets: Sequence[str], n_tokens: int) -> Imatrix | None:
+    if not partial.is_file():
+        return None
+    left = read_imatrix(partial)
+    return left if list(left.datasets) == list(datasets) and left.chunk_tokens == n_tokens else None
+
+
+def _joined(before: Imatrix | None, now: Imatrix) -> Imatrix:
+    return now if before is None else merge_imatrices([before, now])
+
+
+class _Collector:
+    """Sums the squares of what goes into each weight of a model, while it runs."""
+
+    def __init__(self, model: hf.PreTrainedModel, names: Mapping[str, str], *, output: bool) -> None:
+        self._model = model
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._output = output
+        head = cast(Any, model).get_output_embeddings()
+        for module_name, module in model.named_modules():
+            name = names.get(f"{module_name}.weight", "")
+            if module is head:  # which has no tensor of its own where it shares the embedding's
+                name = _OUTPUT if output else ""
+            if isinstance(module, torch.nn.Linear) and (name.startswith("blk.") or name == _OUTPUT):
+                module.register_forward_pre_hook(self._hook(name))
+
+    def _hook(self, name: str) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
+        def add(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+            values = cast(torch.Tensor, inputs[0])
+            # Query, key and value are given one tensor, and so are gate and up.
+            if self._last is None or self._last[0] is not values:
+                rows = values.reshape(-1, values.shape[-1]).float()
+                self._last = (values, torch.linalg.vector_norm(rows, dim=0).double().square())
+            squares = self._last[1]
+            self._sums[name] = self._sums[name] + squares if name in self._sums else squares
+            self._counts[name] = self._counts.get(name, 0) + values.numel() // values.shape[-1]
+
+        return add
+
+    @torch.inference_mode()
+    def run(self, chunks: Sequence[Chunk]) -> None:
+        """Runs the model over chunks of one length."""
+        ids = torch.tensor([list(chunk) for chunk in chunks], device=self._model.device)
+        model: Any = self._model
+        (model if self._output else model.get_decoder())(input_ids=ids, use_cache=False)
+        self._last = None
+
+    def imatrix(self, datasets: Sequence[str], chunk_count: int, config: ImatrixConfig) -> Imatrix:
+        """Returns what has been seen; raises EdgeftError naming the tensors whose input was not finite."""
+        squares = {}
+        for name, sums in self._sums.items():
+            values = sums.cpu().numpy().astype(np.float32)[None]
+            squares[name] = Squares(values, np.array([self._counts[name]], dtype=np.float32))
+        broken = [name for name, of_one in squares.items() if not np.isfinite(of_one.sums).all()]
+        if broken:
+            raise EdgeftError(
+                f"activations that are not finite go into {', '.join(broken)}",
+                remedy="the model is broken, or overflows bfloat16: check the training",
+            )
+        return Imatrix(squares, list(datasets), chunk_count, config.chunk_tokens)

@@ -1,0 +1,101 @@
+"""Runs llama.cpp's quantizer in a process of its own, with progress, and tells what it made."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeft.artifacts import GgufFile
+from edgeft.errors import EdgeftError
+from edgeft.files import replacing, require_free_disk
+from edgeft.imatrix_file import read_imatrix
+from edgeft.progress import Progress, silent
+from edgeft.quant_types import FTYPE, TENSOR_TYPE
+from edgeft.quantize.recipe import Recipe
+
+_TENSOR_LINE = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)")
+# "warning: blk.0.attn_q.weight - ncols 288 not divisible by 256 (required for type q4_K) " and what it becomes.
+_FALLBACK_LINE = re.compile(r"warning: (\S+)\s+- ncols\s+(\d+) not divisible")
+
+
+@dataclass
+class _Seen:
+    """What the worker has said so far."""
+
+    error: str = ""
+    total: int = 0
+    fallbacks: list[str] = field(default_factory=list)
+
+
+def quantize(
+    source: GgufFile, recipe: Recipe | str, out: Path, threads: int = 0, progress: Progress = silent
+) -> GgufFile:
+    """Writes `source` as the file `out` by a recipe, or in one of llama.cpp's file types.
+
+    `threads` 0 takes all cores. Tensors whose row size is no multiple of the type's block (256 for K-types) become a
+    larger type; the count goes to the last progress line. Raises EdgeftError for an unknown type, one that needs an
+    imatrix, an imatrix of another model, too little disk, or when llama.cpp fails; `out` then does not exist.
+    """
+    recipe = (Recipe(recipe) if isinstance(recipe, str) else recipe).checked()
+    require_free_disk(out.parent, source.size_bytes, f"quantizing to {recipe.file_type}")
+    with replacing(out) as partial:
+        seen = _Seen()
+        command = [sys.executable, "-m", "edgeft.quantize.worker"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            try:
+                process.stdin.write(json.dumps(_job(source, recipe, partial, threads)) + "\n")
+                process.stdin.flush()
+                _follow(process, recipe.file_type, seen, progress)
+                status = process.wait()
+            except BaseException:
+                process.kill()
+                raise
+        if status != 0 or not partial.is_file():
+            reason = seen.error or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
+            raise EdgeftError(f"llama.cpp could not quantize to {recipe.file_type}: {reason}", where=str(source.path))
+    return GgufFile.open(out)
+
+
+def _job(source: GgufFile, recipe: Recipe, partial: Path, threads: int) -> dict[str, Any]:
+    """Returns what the worker is told."""
+    if recipe.imatrix is not None:
+        read_imatrix(recipe.imatrix)  # refuses what is none, before a process is started
+    return {
+        "source": str(source.path),
+        "target": str(partial),
+        "file_type": FTYPE[recipe.file_type],
+        "threads": threads,
+        "tensors": [[pattern, TENSOR_TYPE[name]] for pattern, name in recipe.tensors.items()],
+        "output": None if recipe.output is None else TENSOR_TYPE[recipe.output],
+        "embedding": None if recipe.embedding is None else TENSOR_TYPE[recipe.embedding],
+        "pure": recipe.pure,
+        "imatrix": None if recipe.imatrix is None else str(recipe.imatrix),
+    }
+
+
+def _follow(process: subprocess.Popen[str], name: str, seen: _Seen, progress: Progress) -> None:
+    """Turns the worker's lines into progress and into what has been seen."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        message: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
+        seen.error = message.get("error", seen.error)
+        log = message.get("log", "")
+        if tensor := _TENSOR_LINE.search(log):
+            seen.total = int(tensor[2])
+            progress(int(tensor[1]) - 1, seen.total, f"{name}: {tensor[3]}")
+        if fallback := _FALLBACK_LINE.search(log):
+            seen.fallbacks.append(fallback[1])
+    progress(seen.total, seen.total, _status(name, seen.fallbacks, seen.total))
+
+
+def _status(name: str, fallbacks: Sequence[str], total: int) -> str:
+    if not fallbacks:
+        return name
+    return f"{name}: {len(set(fallbacks))} of {total} tensors have row sizes that need a larger type"
