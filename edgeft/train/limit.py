@@ -28,7 +28,9 @@ def measure_limit(model: torch.nn.Module, gpus: int) -> Limit | None:
     """Measures a square bfloat16 product for a fraction of a second, on one of `gpus`; None where there is no CUDA."""
     if not torch.cuda.is_available() or next(model.parameters()).device.type != "cuda":
         return None
-    return Limit(gpus * _matmul_rate(), flop_a_token(model))
+    limit = Limit(gpus * _matmul_rate(), flop_a_token(model))
+    torch.cuda.empty_cache()  # the training needs the room
+    return limit
 
 
 def flop_a_token(model: torch.nn.Module) -> float:

@@ -140,7 +140,5 @@ class Keeper(hf.TrainerCallback):
 
 
 def _peak_bytes() -> int:
-    """The most memory taken so far: of the GPU where there is one, else by this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory taken so far: of the GPU where one is used, else by this process."""
+    return torch.cuda.max_memory_reserved() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
