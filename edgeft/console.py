@@ -122,6 +122,13 @@ class Output:
             table.add_row(*cells)
         self.out.print(table)
 
+    def trade_offs(self, rows: Sequence[tuple[int, float]]) -> None:
+        """Prints sizes of matrices, in bytes, and the divergence that is predicted for each, in nats."""
+        table = _table(("matrices", "right"), ("mean KLD, predicted", "right"))
+        for size_bytes, kld in rows:
+            table.add_row(human_size(size_bytes), _kld(kld))
+        self.out.print(table)
+
     def findings(self, report: CheckReport, places: int) -> None:
         """Prints a check of records, so many places of each kind; a pipe gets lines of 120 columns."""
         width = None if self.out.is_terminal else 120

@@ -11,6 +11,7 @@ from edgeft import __version__
 from edgeft.cli.adapters import convert_adapter
 from edgeft.cli.chat import chat
 from edgeft.cli.data import data
+from edgeft.cli.fitting import fit
 from edgeft.cli.group import Cli
 from edgeft.cli.parity import parity
 from edgeft.cli.quantizing import imatrix, quantize
@@ -29,5 +30,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")
 
 
-for _command in (run, show, data, merge, convert, convert_adapter, imatrix, quantize, parity, chat):
+for _command in (run, show, data, merge, convert, convert_adapter, imatrix, quantize, fit, parity, chat):
     main.add_command(_command)

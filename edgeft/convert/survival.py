@@ -21,7 +21,7 @@ from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.convert.families import plan_of
 from edgeft.convert.plan import FoundTensor
 from edgeft.files import write_json
-from edgeft.llamacpp import can_quantize_rows, quantize_rows
+from edgeft.llamacpp.blocks import PLAIN_TYPES, quantize_rows
 from edgeft.progress import Progress, silent
 from edgeft.weights import TunedWeights
 
@@ -85,7 +85,7 @@ def measure_survival(
     found = [
         tensor
         for tensor in plan.find(weights.specs, str(source.path))
-        if weights.adapted.issuperset(tensor.sources) and can_quantize_rows(stored[tensor.planned.name].tensor_type)
+        if weights.adapted.issuperset(tensor.sources) and stored[tensor.planned.name].tensor_type.name in PLAIN_TYPES
     ]
     overall, tensors = _Sums(), {}
     for done, tensor in enumerate(found):
@@ -111,7 +111,7 @@ def _measure(weights: TunedWeights, found: FoundTensor, stored: ReaderTensor) ->
     picked = torch.from_numpy(chosen)
     trained = (after[picked] - before[picked]).double().numpy()
     # llama.cpp quantizes what the unquantized file holds, in F16 unless asked otherwise.
-    without = quantize_rows(before[picked].half().float().numpy(), kind)
+    without = quantize_rows(before[picked].half().float().numpy(), kind.name)
     with_training = stored.data.reshape(len(before), -1)[chosen]
     left = dequantize(with_training, kind).astype(np.float64) - dequantize(without, kind)
     sums = _Sums()

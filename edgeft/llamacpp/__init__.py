@@ -3,7 +3,6 @@
 from edgeft.llamacpp.engine import Engine
 from edgeft.llamacpp.log import build_description
 from edgeft.llamacpp.quantizer import quantize_here
-from edgeft.llamacpp.rows import can_quantize_rows, quantize_rows
 from edgeft.llamacpp.vocabulary import Vocabulary
 
-__all__ = ["Engine", "Vocabulary", "build_description", "can_quantize_rows", "quantize_here", "quantize_rows"]
+__all__ = ["Engine", "Vocabulary", "build_description", "quantize_here"]

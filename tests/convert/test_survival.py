@@ -18,7 +18,7 @@ from edgeft.artifacts import Adapter, Checkpoint, GgufFile
 from edgeft.config import ConvertConfig
 from edgeft.convert import convert
 from edgeft.convert.survival import measure_survival
-from edgeft.llamacpp import quantize_rows
+from edgeft.llamacpp.blocks import quantize_rows
 from edgeft.quantize import quantize
 from edgeft.weights import CheckpointWeights, MergedWeights
 
@@ -55,7 +55,7 @@ def test_rows_are_quantized_as_llama_cpp_does(base: Checkpoint, tmp_path: Path, 
     for tensor in gguf.GGUFReader(tmp_path / "q.gguf").tensors:
         if tensor.tensor_type != gguf.GGMLQuantizationType.F32:
             rows = exact[tensor.name].data.astype(np.float32)
-            assert np.array_equal(quantize_rows(rows, tensor.tensor_type), tensor.data), tensor.name
+            assert np.array_equal(quantize_rows(rows, tensor.tensor_type.name), tensor.data), tensor.name
 
 
 def test_a_large_update_survives_and_a_small_one_is_rounded_away(

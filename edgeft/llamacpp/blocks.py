@@ -1,0 +1,113 @@
+"""ggml's quantized blocks: values to codes and back, by llama.cpp's own arithmetic (ggml/src/ggml-quants.c)."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from llama_cpp._ggml import libggml
+
+from edgeft.quant_types import TENSOR_TYPE
+
+_ROWS_AT_ONCE: Final = 256
+_FLOATS = ctypes.POINTER(ctypes.c_float)
+
+
+class _Traits(ctypes.Structure):
+    """`struct ggml_type_traits` (ggml.h)."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, _FLOATS, ctypes.c_int64)),
+        ("from_float_ref", ctypes.c_void_p),
+    )
+
+
+@functools.cache
+def _traits(type_name: str) -> _Traits:
+    get = libggml.ggml_get_type_traits
+    get.argtypes, get.restype = [ctypes.c_int], ctypes.POINTER(_Traits)
+    return _Traits.from_buffer_copy(get(TENSOR_TYPE[type_name]).contents)
+
+
+PLAIN_TYPES: Final = frozenset(
+    ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
+)
+"""Types that need no importance matrix."""
+
+
+def block_columns(type_name: str) -> int:
+    """Returns how many values share a block; a row's length has to be a multiple."""
+    return int(_traits(type_name).blck_size)
+
+
+def row_bytes(type_name: str, n_columns: int) -> int:
+    """Returns the bytes of a row of so many values."""
+    traits = _traits(type_name)
+    return int(n_columns // traits.blck_size * traits.type_size)
+
+
+def quantize_rows(
+    values: npt.NDArray[np.float32],
+    type_name: str,
+    importance: npt.NDArray[np.float32] | None = None,
+    threads: int = 1,
+) -> npt.NDArray[np.uint8]:
+    """Returns the codes of values (rows, n_columns) as bytes, (rows, row_bytes).
+
+    `importance`, (n_columns,), weighs the columns; it is what `llama_model_quantize` is given of an importance matrix.
+    The bytes are those that it writes.
+    """
+    rows, columns = values.shape
+    source = np.ascontiguousarray(values, dtype=np.float32)
+    codes = np.empty((rows, row_bytes(type_name, columns)), dtype=np.uint8)
+    weights = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
+    chunk = libggml.ggml_quantize_chunk
+    chunk.argtypes = [ctypes.c_int, _FLOATS, ctypes.c_void_p, *[ctypes.c_int64] * 3, _FLOATS]
+    chunk.restype = ctypes.c_size_t
+    pointers = (source.ctypes.data_as(_FLOATS), codes.ctypes.data)
+    weighted = None if weights is None else weights.ctypes.data_as(_FLOATS)
+    libggml.ggml_quantize_init(ctypes.c_int(TENSOR_TYPE[type_name]))
+
+    def encode(first: int) -> None:
+        count = min(_ROWS_AT_ONCE, rows - first)
+        chunk(TENSOR_TYPE[type_name], *pointers, first * columns, count, columns, weighted)
+
+    _in_threads(encode, rows, threads)
+    return codes
+
+
+def dequantize_rows(
+    codes: npt.NDArray[np.uint8], type_name: str, n_columns: int, threads: int = 1
+) -> npt.NDArray[np.float32]:
+    """Returns the values of codes (rows, row_bytes), (rows, n_columns)."""
+    traits = _traits(type_name)
+    values = np.empty((codes.shape[0], n_columns), dtype=np.float32)
+    source = np.ascontiguousarray(codes)
+
+    def decode(first: int) -> None:
+        some = values[first : first + _ROWS_AT_ONCE]
+        traits.to_float(source[first:].ctypes.data, some.ctypes.data_as(_FLOATS), some.size)
+
+    _in_threads(decode, codes.shape[0], threads)
+    return values
+
+
+def _in_threads(work: object, rows: int, threads: int) -> None:
+    """Calls a function with the first row of each chunk; ctypes lets go of the interpreter while ggml works."""
+    assert callable(work)
+    starts = range(0, rows, _ROWS_AT_ONCE)
+    if threads == 1:
+        for first in starts:
+            work(first)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, starts))

@@ -1,0 +1,155 @@
+"""How much each tensor matters: the divergence of the whole model when that tensor alone is quantized.
+
+The divergence is measured with llama.cpp's own codes in torch, on the GPU where there is one. For small errors it
+grows with the square of what a layer's output is off by, so from one measurement for each tensor follow all its types:
+by the squared error of their codes, weighted by the importance matrix, which costs no run of the model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgeft import hf
+from edgeft.artifacts import Checkpoint
+from edgeft.errors import EdgeftError
+from edgeft.llamacpp.blocks import block_columns, dequantize_rows, quantize_rows, row_bytes
+from edgeft.progress import Progress, silent
+from edgeft.quantize.passages import Passage
+
+CANDIDATES = ("Q2_K", "IQ3_XXS", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
+"""Types of 256-value blocks that a tensor may get, and Q8_0."""
+NARROW_CANDIDATES = ("Q4_0", "IQ4_NL", "Q5_0", "Q8_0")
+"""For rows that are no multiple of 256."""
+_ONLY_WEIGHTED = frozenset({"IQ3_XXS"})
+# The divergence of one tensor at this type is far above float32's noise and still small.
+_PROBE = {256: "Q4_K", 32: "Q4_0"}
+_TIED = ("token_embd.weight", "output.weight")
+_BATCH = 16
+
+Importance = Mapping[str, npt.NDArray[np.float32]]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TensorCosts:
+    """What each type costs one tensor: bytes in the file, and mean divergence of the model's predictions, in nats."""
+
+    name: str
+    size_bytes: Mapping[str, int]
+    kld: Mapping[str, float]
+
+
+def measure_sensitivity(
+    checkpoint: Checkpoint,
+    names: Mapping[str, str],
+    passages: Sequence[Passage],
+    importance: Importance,
+    device: hf.Device,
+    progress: Progress = silent,
+) -> list[TensorCosts]:
+    """Returns the costs of every matrix of a model, by its name in GGUF.
+
+    `names` are the GGUF names of the checkpoint's tensors; `importance` the mean squares of an importance matrix, or
+    empty. One run of the model over the passages for each matrix. Raises EdgeftError when there are no passages.
+    """
+    if not passages:
+        raise EdgeftError("no record has a trained token", remedy="give the tokens/ folder of a run")
+    hf.quiet()
+    model = hf.load_model(checkpoint, device, torch.float32)
+    predictions = _Predictions(model, passages)
+    matrices = list(_matrices(model, names))
+    costs = []
+    for done, (name, parameter) in enumerate(matrices):
+        progress(done, len(matrices), name)
+        costs.append(_costs(name, parameter, importance.get(name), predictions.divergence))
+    progress(len(matrices), len(matrices), f"{len(costs)} tensors")
+    return costs
+
+
+def _matrices(model: hf.PreTrainedModel, names: Mapping[str, str]) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Yields the weights that llama.cpp quantizes; a head that shares the embedding's is the embedding."""
+    for module_name, module in model.named_modules():
+        name = names.get(f"{module_name}.weight", "")
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding) and (name.startswith("blk.") or name in _TIED):
+            yield name, cast(torch.nn.Parameter, module.weight)
+
+
+def _costs(
+    name: str, parameter: torch.nn.Parameter, importance: Floats | None, divergence: Callable[[], float]
+) -> TensorCosts:
+    values = parameter.detach().float().cpu().numpy()
+    columns = values.shape[1]
+    wide = columns % 256 == 0
+    if columns % 32:
+        return TensorCosts(name, {"F16": 2 * values.size}, {"F16": 0.0})
+    weights = None if importance is None else importance[0]
+    probe = _PROBE[256 if wide else 32]
+    kept = parameter.detach().clone()
+    errors: dict[str, float] = {}
+    at_probe = 0.0
+    for type_name in CANDIDATES if wide else NARROW_CANDIDATES:
+        if weights is None and type_name in _ONLY_WEIGHTED:
+            continue
+        coded = _coded(values, type_name, weights)
+        errors[type_name] = float(np.square(coded - values, dtype=np.float64).sum(0) @ _or_ones(weights, columns))
+        if type_name == probe:
+            parameter.data.copy_(torch.from_numpy(coded))
+            at_probe = divergence()
+            parameter.data.copy_(kept)
+    scale = at_probe / errors[probe] if errors[probe] else 0.0
+    size_bytes = {type_name: values.shape[0] * row_bytes(type_name, columns) for type_name in errors}
+    return TensorCosts(name, size_bytes, {type_name: error * scale for type_name, error in errors.items()})
+
+
+def _coded(values: Floats, type_name: str, weights: Floats | None) -> Floats:
+    threads = os.cpu_count() or 1
+    assert values.shape[1] % block_columns(type_name) == 0
+    return dequantize_rows(quantize_rows(values, type_name, weights, threads), type_name, values.shape[1], threads)
+
+
+def _or_ones(weights: Floats | None, columns: int) -> npt.NDArray[np.float64]:
+    return np.ones(columns) if weights is None else weights.astype(np.float64)
+
+
+class _Predictions:
+    """What a model predicts at the places that count, and how far it goes from that when its weights are changed."""
+
+    def __init__(self, model: hf.PreTrainedModel, passages: Sequence[Passage]) -> None:
+        self._model: Any = model
+        by_length = sorted(passages, key=lambda passage: len(passage.ids))
+        self._batches = [by_length[start : start + _BATCH] for start in range(0, len(by_length), _BATCH)]
+        self._wanted = list(self._log_probabilities())
+
+    def divergence(self) -> float:
+        """Returns the mean of sum p log(p / q) over all places, p what the model predicted at first, q what now."""
+        total, count = 0.0, 0
+        for log_p, log_q in zip(self._wanted, self._log_probabilities(), strict=True):
+            total += float((log_p.exp() * (log_p - log_q)).sum(dtype=torch.float64))
+            count += log_p.shape[0]
+        return total / count
+
+    @torch.inference_mode()
+    def _log_probabilities(self) -> Iterator[torch.Tensor]:
+        """Yields (n_scored, n_vocab) float32 for each batch; the head runs for the places that count alone."""
+        head = self._model.get_output_embeddings()
+        for batch in self._batches:
+            width = max(len(passage.ids) for passage in batch)
+            ids = torch.zeros((len(batch), width), dtype=torch.long)
+            seen = torch.zeros_like(ids)
+            for row, passage in enumerate(batch):
+                ids[row, : len(passage.ids)] = torch.tensor(passage.ids)
+                seen[row, : len(passage.ids)] = 1
+            device = self._model.device
+            hidden = self._model.get_decoder()(
+                input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False
+            ).last_hidden_state
+            rows = np.repeat(np.arange(len(batch)), [len(passage.places) for passage in batch])
+            places = np.concatenate([passage.places for passage in batch])
+            yield torch.log_softmax(head(hidden[rows, places]).float(), dim=-1)

@@ -1,0 +1,96 @@
+"""Files within a budget: what is predicted is near what is measured, and what is asked for is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+from tiny_model import make_model
+
+from edgeft.artifacts import Checkpoint, GgufFile
+from edgeft.config import ConvertConfig
+from edgeft.convert import convert, tensor_names
+from edgeft.errors import EdgeftError
+from edgeft.quantize import Recipe, quantize
+from edgeft.quantize.budget import Budget, FileDivergence, quantize_to_budget
+from edgeft.quantize.passages import Passage
+from edgeft.quantize.sensitivity import TensorCosts, measure_sensitivity
+from edgeft.weights import CheckpointWeights
+
+
+class Case:
+    """A tiny model, its file, passages, and the costs of its tensors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkpoint: Checkpoint = make_model(folder / "model", hidden_size=256, intermediate_size=256)
+        out = folder / "f32.gguf"
+        self.source: GgufFile = convert(
+            CheckpointWeights(self.checkpoint), self.checkpoint, ConvertConfig(dtype="f32"), out
+        )
+        rng = np.random.default_rng(0)
+        vocabulary = self.checkpoint.config()["vocab_size"]
+        self.passages = [
+            Passage(rng.integers(0, vocabulary, length).tolist(), np.arange(length // 2, length - 1))
+            for length in (40, 64, 51)
+        ]
+        self.names = tensor_names(self.checkpoint)
+        self.costs: list[TensorCosts] = measure_sensitivity(self.checkpoint, self.names, self.passages, {}, "cpu")
+        self.measure = FileDivergence(self.source, self.passages)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(tmp_path_factory.mktemp("budget"))
+
+
+def test_every_matrix_has_costs_that_fall_with_size(case: Case) -> None:
+    matrices = {t.name for t in GGUFReader(case.source.path).tensors if "norm" not in t.name}
+    assert {cost.name for cost in case.costs} == matrices
+    for cost in case.costs:
+        assert cost.kld["Q2_K"] > cost.kld["Q4_K"] > cost.kld["Q6_K"] > 0
+        assert cost.size_bytes["Q2_K"] < cost.size_bytes["Q4_K"] < cost.size_bytes["Q6_K"]
+
+
+def test_the_cost_of_one_tensor_is_what_the_file_loses_by_it(case: Case, tmp_path: Path) -> None:
+    """llama.cpp rounds the activations of such a product to 8 bits, which torch does not: so within a third."""
+    name = "blk.1.ffn_down.weight"
+    recipe = Recipe("Q8_0", {name: "Q4_K", ".*": "F32"}, embedding="F32")
+    measured = case.measure(quantize(case.source, recipe, tmp_path / "one.gguf"))
+    (cost,) = (cost for cost in case.costs if cost.name == name)
+    assert measured == pytest.approx(cost.kld["Q4_K"], rel=1 / 3)
+
+
+def test_the_model_is_left_as_it_was(case: Case) -> None:
+    again = measure_sensitivity(case.checkpoint, case.names, case.passages, {}, "cpu")
+    assert [cost.size_bytes for cost in again] == [cost.size_bytes for cost in case.costs]
+    for cost, first in zip(again, case.costs, strict=True):
+        assert cost.kld["Q4_K"] == pytest.approx(first.kld["Q4_K"], rel=1e-3)
+
+
+def test_a_size_is_kept_and_beats_the_fixed_recipe_of_that_size(case: Case, tmp_path: Path) -> None:
+    fixed = quantize(case.source, "Q3_K_M", tmp_path / "fixed.gguf")
+    fitted = quantize_to_budget(
+        case.source, case.costs, Budget(max_size_bytes=fixed.size_bytes), case.measure, tmp_path / "fitted.gguf"
+    )
+    assert fitted.gguf.size_bytes <= fixed.size_bytes
+    assert fitted.measured_kld == pytest.approx(case.measure(fitted.gguf))
+    assert fitted.measured_kld < case.measure(fixed)
+
+
+def test_a_divergence_is_kept_by_the_file_that_is_built(case: Case, tmp_path: Path) -> None:
+    limit = case.measure(quantize(case.source, "Q4_K_M", tmp_path / "fixed.gguf"))
+    fitted = quantize_to_budget(case.source, case.costs, Budget(max_kld=limit), case.measure, tmp_path / "fitted.gguf")
+    assert case.measure(fitted.gguf) <= limit
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fitted.gguf", "fixed.gguf"]
+
+
+def test_what_cannot_be_had_is_refused_with_what_can(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(EdgeftError, match="the smallest is"):
+        quantize_to_budget(case.source, case.costs, Budget(max_size_bytes=1000), case.measure, tmp_path / "x.gguf")
+    with pytest.raises(EdgeftError, match="F16 has nearly none"):
+        quantize_to_budget(case.source, case.costs, Budget(max_kld=1e-12), case.measure, tmp_path / "x.gguf")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(EdgeftError, match="no record has a trained token"):
+        measure_sensitivity(case.checkpoint, case.names, [], {}, "cpu")
