@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,7 @@ class Cost:
     """What a process took."""
 
     seconds: float
+    processor_seconds: float
     private_bytes: int
     written_bytes: int
 
@@ -112,7 +114,7 @@ def _random(*shape: int) -> torch.Tensor:
 
 def measure(command: Sequence[str | Path], out: Path, environment: dict[str, str] | None = None) -> Cost:
     """Runs a command to its end; raises when it fails. `out` is what it writes."""
-    started, most = time.perf_counter(), 0
+    started, before, most = time.perf_counter(), _processor_seconds(), 0
     process = subprocess.Popen(
         [str(part) for part in command],
         env=environment,
@@ -129,7 +131,13 @@ def measure(command: Sequence[str | Path], out: Path, environment: dict[str, str
     if process.returncode:
         raise SystemExit(process.stderr.read()[-3000:])
     files = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else [out]
-    return Cost(seconds, most, sum(path.stat().st_size for path in files))
+    return Cost(seconds, _processor_seconds() - before, most, sum(path.stat().st_size for path in files))
+
+
+def _processor_seconds() -> float:
+    """Processor time of all processes that this one has started and that are done."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _anonymous_bytes(status: Path) -> int:
@@ -171,7 +179,7 @@ def _run(work: Path, layers: int, repeats: int) -> None:
     base, adapter = work / "base", work / "adapter"
     make_model(base, layers)
     make_adapter(adapter, base, layers)
-    print("way                      seconds   private MiB   written MiB")
+    print("way                      seconds  of processors   private MiB   written MiB")
     for _ in range(repeats):
         merged, staged, direct = work / "merged", work / "theirs.gguf", work / "ours.gguf"
         peft = measure([sys.executable, "-c", _PEFT, base, adapter, merged], merged)
@@ -186,9 +194,10 @@ def _run(work: Path, layers: int, repeats: int) -> None:
         }
         for label, cost in rows.items():
             mib = cost.private_bytes / 2**20, cost.written_bytes / 2**20
-            print(f"{label:<22} {cost.seconds:9.1f} {mib[0]:13,.0f} {mib[1]:13,.0f}", flush=True)
-        total = sum(cost.seconds for cost in theirs)
-        print(f"the two together over edgeft: {total / rows['edgeft'].seconds:.2f}")
+            times = f"{cost.seconds:9.1f} {cost.processor_seconds:14.1f}"
+            print(f"{label:<22} {times} {mib[0]:13,.0f} {mib[1]:13,.0f}", flush=True)
+        ours_s, theirs_s = rows["edgeft"].processor_seconds, sum(cost.processor_seconds for cost in theirs)
+        print(f"the two together over edgeft, processor time: {theirs_s / ours_s:.2f}")
         print(f"values that differ: {compare(direct, staged)}")
         shutil.rmtree(merged)
 
