@@ -16,6 +16,7 @@ import pytest
 
 _TIMEOUT_S = 600
 _NEEDED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")
+_VOCABULARIES = ("models/ggml-vocab-",)
 
 # Converts several models in one process, as importing torch takes longer than converting a tiny model. The name of
 # the pre-tokenizer is given where the vocabulary is new: the converter knows vocabularies by a hash of their ids. With
@@ -68,6 +69,16 @@ def converter_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder / "gguf-py"), str(folder)])}
 
 
+def vocabularies_folder() -> Path:
+    """Returns the folder with the vocabularies of llama.cpp's own tests, unpacked once; skips if it cannot be had."""
+    number = version("llama-cpp-python")
+    cache = Path(os.environ.get("EDGEFT_ORACLE_CACHE") or Path.home() / ".cache" / "edgeft")
+    unpacked = cache / f"vocabularies-{number}"
+    if not (unpacked / "complete").exists():
+        _unpack(_download(cache, number), unpacked, _VOCABULARIES)
+    return unpacked / "models"
+
+
 def convert_all(jobs: Sequence[Job]) -> None:
     """Runs llama.cpp's converter on every job; fails the test with its output when it fails."""
     environment = converter_environment()
@@ -98,11 +109,11 @@ def _download(cache: Path, number: str) -> Path:
     return archive
 
 
-def _unpack(archive: Path, target: Path) -> None:
+def _unpack(archive: Path, target: Path, needed: tuple[str, ...] = _NEEDED) -> None:
     with tarfile.open(archive) as file:
         for member in file:
             inside = member.name.partition("/vendor/llama.cpp/")[2]
-            source = file.extractfile(member) if inside.startswith(_NEEDED) and member.isfile() else None
+            source = file.extractfile(member) if inside.startswith(needed) and member.isfile() else None
             if source is not None:
                 path = target / inside
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ _DEEPSEEK_3 = (
 
 # The steps of a pre-tokenizer; the names that split so, first the one that takes a whole word that is a token as it is
 # (`ignore_merges`), None where there is none, then the one that does not.
-_NAMES: dict[tuple[str, ...], tuple[str | None, str | None]] = {
+SPLITTINGS: dict[tuple[str, ...], tuple[str | None, str | None]] = {
     ("gpt2",): (None, "gpt-2"),
     ("digits", "gpt2"): (None, "smollm"),
     # Which model a name stands for is of no account to llama.cpp: "smaug-bpe" is "llama-bpe" without ignore_merges.
@@ -85,19 +85,19 @@ def pretokenizer_names(tokenizer: Mapping[str, Any], model_type: str, where: str
     # llama.cpp normalizes nothing. NFC leaves text alone that has no decomposed characters, which is nearly all.
     if normalizer["type"] != "NFC" and normalizer.get("normalizers") != []:
         raise EdgeftError(f"llama.cpp has no normalizer {normalizer['type']}", where, "use another base model")
-    taking, merging = _NAMES.get(splitting_steps(tokenizer.get("pre_tokenizer")), (None, None))
+    taking, merging = SPLITTINGS.get(splitting_steps(tokenizer.get("pre_tokenizer")), (None, None))
     takes_words = bool((tokenizer.get("model") or {}).get("ignore_merges"))
     known = tuple(name for name in ((taking, merging) if takes_words else (merging, taking)) if name)
     if known:
         return known
-    every = dict.fromkeys([*(name for pair in _NAMES.values() for name in pair if name), *_OTHERS])
+    every = dict.fromkeys([*(name for pair in SPLITTINGS.values() for name in pair if name), *_OTHERS])
     family = model_type.partition("_")[0]
     return tuple(sorted(every, key=lambda name: not (family and name.startswith(family))))
 
 
 def has_known_rules(tokenizer: Mapping[str, Any]) -> bool:
     """Tells whether the splitting rules of a tokenizer.json are in the table, so that nothing else was tried."""
-    return splitting_steps(tokenizer.get("pre_tokenizer")) in _NAMES
+    return splitting_steps(tokenizer.get("pre_tokenizer")) in SPLITTINGS
 
 
 def splitting_steps(pretokenizer: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -13,9 +13,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not os.environ.get("EDGEFT_WHOLE_MATRIX"):
         return
     rows: dict[tuple[str, str], dict[str, str]] = {}
+    vocabularies: list[tuple[str, str]] = []
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, ()):
             for name, value in report.user_properties:
+                if name == "vocabulary":
+                    vocabularies.append(value)
                 if name == "matrix":
                     family, option, column, text = value
                     rows.setdefault((family, option), {})[column] = text if outcome == "passed" else "FAILED"
@@ -23,6 +26,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     _line(terminalreporter, "family", "option", dict(zip(_COLUMNS, ("tensors", "logits: NMSE", "keys"), strict=True)))
     for (family, option), cells in rows.items():
         _line(terminalreporter, family, option, cells)
+    if vocabularies:
+        terminalreporter.section("vocabularies of released models, llama.cpp against Hugging Face's tokenizers")
+    for name, text in vocabularies:
+        terminalreporter.write_line(f"{name:<16} {text}")
 
 
 def _line(terminalreporter: Any, family: str, option: str, cells: dict[str, str]) -> None:
