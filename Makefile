@@ -45,8 +45,9 @@ chat: $(READY) ## talk to the quantized model
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -q $(TESTARGS)
 
-test-oracle: $(READY) ## hold every family and option to llama.cpp's own converter, as a table
-	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py $(TESTARGS)
+test-oracle: $(READY) ## hold every family, option and vocabulary to llama.cpp's own, as tables
+	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py \
+		tests/convert/test_vocabularies.py $(TESTARGS)
 
 check: $(READY) ## run the linter, the formatter's check and the type checker
 	$(BIN)/ruff check

@@ -41,6 +41,11 @@ TURNS = CHATML.replace(f"'{_OPEN}", "'### ").replace(f"'{_CLOSE}'", "eos_token")
 """The same turns, headed by plain text and closed by the tokenizer's own end token; for any vocabulary."""
 
 
+# transformers puts a space before SentencePiece text at the start of a conversation alone, llama.cpp after every
+# special token or nowhere: they agree where a conversation begins with a special token.
+_BOS = "{{- bos_token }}"
+
+
 @dataclass(frozen=True)
 class GivenTemplate:
     """A chat template for a model without one; `end_id` closes a turn, None where the tokenizer's end token does."""
@@ -62,7 +67,13 @@ def given_template(folder: Path) -> GivenTemplate | None:
     special = dict(_special_tokens(folder, settings))
     if _OPEN in special and _CLOSE in special:
         return GivenTemplate(CHATML, special[_CLOSE])
-    return GivenTemplate(TURNS, None)
+    return GivenTemplate((_BOS if _has_pieces(folder) else "") + TURNS, None)
+
+
+def _has_pieces(folder: Path) -> bool:
+    """Tells whether the vocabulary is SentencePiece's, where what begins a text decides which spaces are added."""
+    model = read_object(folder / "tokenizer.json").get("model") or {}
+    return (folder / "tokenizer.model").is_file() or bool(model.get("byte_fallback"))
 
 
 def _special_tokens(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, int]]:

@@ -78,6 +78,9 @@ class ConvertConfig(Section):
         ge=0,
         description="random strings whose token ids must equal the trained tokenizer's",
     )
+    differing_texts: float = Field(
+        0.0, ge=0, lt=1, description="share of those texts that may have other ids, for rules that llama.cpp has nearly"
+    )
 
 
 class ParityThresholds(Section):

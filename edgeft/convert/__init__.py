@@ -117,7 +117,7 @@ def _prepare(
     text = config_json.get("text_config")
     text_config = {**config_json, **(text if isinstance(text, dict) else {})}
     name = writer.kv_data[0]["general.name"].value
-    tokenizer = prove_tokenizer(source.path, text_config, plan.vocab_size, name, config.random_texts, tuned=tuned)
+    tokenizer = prove_tokenizer(source.path, text_config, plan.vocab_size, name, config, tuned=tuned)
     tokenizer.add_to(writer)
     return _Prepared(writer, plan, found, tokenizer)
 

@@ -18,9 +18,11 @@ def rendered_exchange(
 
     None for no template, and for one that refuses a plain exchange or needs more than messages.
     """
+    if template is None:
+        return None
     messages: list[Message] = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     try:
-        return render_template(template or "", messages, add_generation_prompt=False, special_tokens=special_tokens)
+        return render_template(template, messages, add_generation_prompt=False, special_tokens=special_tokens)
     except (EdgeftError, TypeError, ValueError):
         return None
 

@@ -59,6 +59,7 @@ SPLITTINGS: dict[tuple[str, ...], tuple[str | None, str | None]] = {
     (_UP_TO_THREE_DIGITS,): ("llama-bpe", "smaug-bpe"),
     (_SINGLE_DIGITS,): (None, "qwen2"),
     (_WITH_MARKS,): (None, "qwen35"),
+    # These two split at case, which llama.cpp sees in ASCII alone; see `convert.differing_texts`.
     (_BY_CASE,): ("tekken", None),
     (_BY_CASE_CONTRACTED,): (None, "gpt-4o"),
     ("[\r\n]", _DEEPSEEK_LETTERS, _DEEPSEEK_PUNCTUATION, r"\s+$", _CJK, "digits"): (None, "deepseek-llm"),

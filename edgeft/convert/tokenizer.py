@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gguf import GGUFWriter
-from tokenizers import Tokenizer
 
+from edgeft.config import ConvertConfig
 from edgeft.convert.pretokenizer import has_known_rules, splitting_steps
 from edgeft.convert.proof import Asked, Expected, Verdict, examine, expected
 from edgeft.convert.reference_tokenizer import reference_tokenizer
@@ -28,6 +29,7 @@ class ProvedTokenizer:
     special: SpecialTokens
     templates: Mapping[str, str]
     expected: Expected
+    most_wrong: float
     where: str
 
     def add_to(self, writer: GGUFWriter) -> None:
@@ -42,37 +44,38 @@ class ProvedTokenizer:
 
     def require_in(self, path: Path) -> None:
         """Proves it again on a written file; raises EdgeftError with what llama.cpp does otherwise."""
-        if problems := examine(path, self.expected, self.where).problems:
+        if problems := examine(path, self.expected, self.most_wrong, self.where).problems:
             raise EdgeftError(problems)
 
 
 def prove_tokenizer(
-    folder: Path, config_json: Mapping[str, Any], vocab_size: int, name: str, n_random: int, *, tuned: bool
+    folder: Path, config_json: Mapping[str, Any], vocab_size: int, name: str, config: ConvertConfig, *, tuned: bool
 ) -> ProvedTokenizer:
     """Returns the tokenizer for a file, the first of those that are possible with which llama.cpp passes the proof.
 
-    `name` is the model's in the file, on which llama.cpp makes the space after special tokens depend; `n_random` is how
-    many random strings are tried. A `tuned` model without a chat template has the one that it was tuned with. Raises
-    EdgeftError, with the first text and both lists of ids, where llama.cpp cannot do the same.
+    `name` is the model's in the file, on which llama.cpp makes the space after special tokens depend. A `tuned` model
+    without a chat template has the one that it was tuned with. Raises EdgeftError, with the shortest text that has
+    other ids and both lists of them, where llama.cpp cannot do the same.
     """
     files = TokenizerFiles.read(folder, tuned=tuned)
-    reference: Tokenizer | None = None
+    reference = cache(lambda: reference_tokenizer(files, config_json))
     held: dict[bool, Expected] = {}
-    refused: list[Verdict] = []
-    for vocabulary in vocabularies(files, vocab_size, str(config_json.get("model_type", ""))):
+    tried: list[tuple[Verdict, ProvedTokenizer]] = []
+    for vocabulary in vocabularies(files, vocab_size, str(config_json.get("model_type", "")), reference):
         special = read_special_tokens(files, vocabulary, config_json)
         sentencepiece = vocabulary.add_space_prefix is not None
         if sentencepiece not in held:
-            reference = reference or reference_tokenizer(files, config_json)
             asked = _asked(files, vocabulary, special)
-            held[sentencepiece] = expected(reference, asked, n_random, sentencepiece=sentencepiece)
-        proved = ProvedTokenizer(vocabulary, special, files.templates, held[sentencepiece], str(folder))
-        verdict = _tried(proved, name)
-        if not verdict.problems:
+            held[sentencepiece] = expected(reference(), asked, config.random_texts, sentencepiece=sentencepiece)
+        corpus, most_wrong = held[sentencepiece], config.differing_texts
+        proved = ProvedTokenizer(vocabulary, special, files.templates, corpus, most_wrong, str(folder))
+        tried.append((_tried(proved, name), proved))
+        if tried[-1][0] == Verdict([], 0):
             return proved
-        refused.append(verdict)
-    problems = min(refused, key=lambda verdict: verdict.n_wrong).problems
-    raise EdgeftError([*_unknown_rules(files, vocabulary), *problems])
+    verdict, best = min(tried, key=lambda entry: (bool(entry[0].problems), entry[0].n_wrong))
+    if verdict.problems:
+        raise EdgeftError([*_unknown_rules(files, vocabulary), *verdict.problems])
+    return best
 
 
 def _unknown_rules(files: TokenizerFiles, vocabulary: Vocabulary) -> Iterator[Problem]:
@@ -99,7 +102,7 @@ def _tried(proved: ProvedTokenizer, name: str) -> Verdict:
         writer.write_kv_data_to_file()
         writer.close()
         try:
-            return examine(path, proved.expected, proved.where)
+            return examine(path, proved.expected, proved.most_wrong, proved.where)
         except EdgeftError as error:  # it cannot be loaded
             return Verdict(error.problems, len(proved.expected.texts) + len(proved.expected.prompts))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gguf import TokenType
+from tokenizers import Tokenizer
 
 from edgeft.convert.pretokenizer import pretokenizer_names
 from edgeft.convert.sentencepiece_model import Piece, read_model
@@ -37,7 +39,9 @@ class Vocabulary:
     add_space_prefix: bool | None = None
 
 
-def vocabularies(files: TokenizerFiles, size: int, model_type: str) -> Iterator[Vocabulary]:
+def vocabularies(
+    files: TokenizerFiles, size: int, model_type: str, reference: Callable[[], Tokenizer]
+) -> Iterator[Vocabulary]:
     """Yields the vocabularies with which llama.cpp may split text as this tokenizer does, the likeliest first.
 
     They are filled up to `size` ids with unused tokens, and differ in the names of splitting rules and in settings
@@ -48,10 +52,15 @@ def vocabularies(files: TokenizerFiles, size: int, model_type: str) -> Iterator[
     if files.model_path is not None:
         pieces = dict(enumerate(read_model(files.model_path).pieces))
         yield from _sentencepiece(pieces, files.added_tokens(), size, str(files.model_path))
+        # transformers may order the merges of a tokenizer.model by id, which is not the order of its scores for pieces
+        # that scores rule out, such as runs of spaces.
+        model = json.loads(reference().to_str())["model"]
+        if model.get("merges"):
+            yield from _character_level(model, files.added_tokens(), size, model_type, where)
     elif files.model.get("type") != "BPE":
         raise EdgeftError(f"tokenizers of type {files.model.get('type')} cannot be converted", where, "supported: BPE")
     elif files.model.get("byte_fallback"):
-        yield from _character_level(files, size, model_type, where)
+        yield from _character_level(files.model, files.added_tokens(), size, model_type, where)
     else:
         yield from _byte_level(files, size, model_type, where)
 
@@ -70,14 +79,15 @@ def _byte_level(files: TokenizerFiles, size: int, model_type: str, where: str) -
     yield from (Vocabulary("gpt2", name, tokens, types, merges=merges) for name in names)
 
 
-def _character_level(files: TokenizerFiles, size: int, model_type: str, where: str) -> Iterator[Vocabulary]:
+def _character_level(
+    model: Mapping[str, Any], added: list[AddedToken], size: int, model_type: str, where: str
+) -> Iterator[Vocabulary]:
     """Yields SentencePiece first, scores from the merges; then, for merges that no scores order, BPE over characters.
 
     llama.cpp's converter gives Gemma 4 the latter.
     """
-    pieces, added = _pieces_of_json(files.model), files.added_tokens()
-    scored = list(_sentencepiece(pieces, added, size, where))
-    merges = [" ".join(pair) for pair in _merges(files.model)]
+    scored = list(_sentencepiece(_pieces_of_json(model), added, size, where))
+    merges = [" ".join(pair) for pair in _merges(model)]
     merged = [
         replace(scored[0], kind=kind, pre=pre, merges=merges, add_space_prefix=False)
         for kind, pre in (("gemma4", "gemma4"), ("gpt2", "sarvam-moe"))

@@ -22,14 +22,19 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 if name == "matrix":
                     family, option, column, text = value
                     rows.setdefault((family, option), {})[column] = text if outcome == "passed" else "FAILED"
-    terminalreporter.section("families x options, against llama.cpp's own converter and transformers")
-    _line(terminalreporter, "family", "option", dict(zip(_COLUMNS, ("tensors", "logits: NMSE", "keys"), strict=True)))
-    for (family, option), cells in rows.items():
-        _line(terminalreporter, family, option, cells)
+    if rows:
+        _print_families(terminalreporter, rows)
     if vocabularies:
         terminalreporter.section("vocabularies of released models, llama.cpp against Hugging Face's tokenizers")
     for name, text in vocabularies:
         terminalreporter.write_line(f"{name:<16} {text}")
+
+
+def _print_families(terminalreporter: Any, rows: dict[tuple[str, str], dict[str, str]]) -> None:
+    terminalreporter.section("families x options, against llama.cpp's own converter and transformers")
+    _line(terminalreporter, "family", "option", dict(zip(_COLUMNS, ("tensors", "logits: NMSE", "keys"), strict=True)))
+    for (family, option), cells in rows.items():
+        _line(terminalreporter, family, option, cells)
 
 
 def _line(terminalreporter: Any, family: str, option: str, cells: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from convert.vocabularies import rebuild, recorded
+from edgeft.config import ConvertConfig
 from edgeft.convert.tokenizer import prove_tokenizer
 
 _SMALLEST = ("deepseek-coder", "phi-3")
@@ -37,7 +38,9 @@ def test_ids_are_those_of_the_released_model(
         assert tokenizer.encode(text, add_special_tokens=False).ids == ids, repr(text)
     start = time.monotonic()
     count = 10_000 if _WHOLE else 500
-    proved = prove_tokenizer(tmp_path / "model", {"model_type": "llama"}, size, "Model", count, tuned=False)
+    proved = prove_tokenizer(
+        tmp_path / "model", {"model_type": "llama"}, size, "Model", ConvertConfig(random_texts=count), tuned=False
+    )
     seconds = time.monotonic() - start
     texts = len(proved.expected.texts) + len(proved.expected.prompts)
     rules = f"{proved.vocabulary.kind}, {proved.vocabulary.pre}"

@@ -129,9 +129,9 @@ def _merges_by_score(tokens: Sequence[str], scores: Sequence[float]) -> list[lis
 
 def _added(keys: Mapping[str, Any]) -> list[dict[str, Any]]:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    control, defined = gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED
+    special = (gguf.TokenType.CONTROL, gguf.TokenType.UNKNOWN)
     return [
-        {"id": number, "content": text, "special": kind == control, **flags}
+        {"id": number, "content": text, "special": kind in special, **flags}
         for number, (text, kind) in enumerate(zip(keys["tokens"], keys["token_type"], strict=True))
-        if kind in (control, defined)
+        if kind in (*special, gguf.TokenType.USER_DEFINED)
     ]
