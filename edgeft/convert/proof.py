@@ -179,7 +179,8 @@ def _glued(special: Sequence[str]) -> Iterator[str]:
 def _words(tokenizer: Tokenizer) -> Iterator[str]:
     """Yields entries of the vocabulary as the text they stand for, evenly spread over it."""
     step = max(1, tokenizer.get_vocab_size() // _MOST_WORDS)
-    words = (tokenizer.decode([number]) for number in range(0, tokenizer.get_vocab_size(), step))
+    numbers = set(range(0, tokenizer.get_vocab_size(), step)) - tokenizer.get_added_tokens_decoder().keys()
+    words = (tokenizer.decode([number]) for number in sorted(numbers))
     yield from (f"{word} {word}" for word in islice(words, _MOST_WORDS) if word and "\ufffd" not in word)
 
 
