@@ -54,9 +54,12 @@ def vocabularies(
         yield from _sentencepiece(pieces, files.added_tokens(), size, str(files.model_path))
         # transformers may order the merges of a tokenizer.model by id, which is not the order of its scores for pieces
         # that scores rule out, such as runs of spaces.
-        model = json.loads(reference().to_str())["model"]
-        if model.get("merges"):
-            yield from _character_level(model, files.added_tokens(), size, model_type, where)
+        ranked = _pieces_of_json(json.loads(reference().to_str())["model"])
+        by_rank = {
+            number: replace(piece, score=ranked[number].score) if number in ranked else piece
+            for number, piece in pieces.items()
+        }
+        yield from _sentencepiece(by_rank, files.added_tokens(), size, str(files.model_path))
     elif files.model.get("type") != "BPE":
         raise EdgeftError(f"tokenizers of type {files.model.get('type')} cannot be converted", where, "supported: BPE")
     elif files.model.get("byte_fallback"):
