@@ -72,6 +72,18 @@ class Output:
             table.add_row(name, f"[yellow]{escape(why)}[/]" if why else "[green]up to date[/]", escape(detail))
         self.out.print(table)
 
+    def checks(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
+        """Prints checks: name, state ("" for none), what was found, and below it the remedy; long lines are wrapped."""
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, state, found, remedy in rows:
+            table.add_row(
+                name, _STATES.get(state, ""), escape(found) + (f"\n[dim]->[/] {escape(remedy)}" if remedy else "")
+            )
+        self.out.print(table)
+
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Prints the closing table of a run."""
         numbers = ("exact match", "field F1", "size", "tokens/s", "mean KLD", "same top")
@@ -155,6 +167,7 @@ class _ConsoleTerminal:
 _SUMMARY_NOTE = (
     "KLD and top token: files against the merged model; tuned against the model as trained, 4-bit base and all."
 )
+_STATES = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[bold red]FAIL[/]"}
 _VERDICTS = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]"}
 
 

@@ -95,7 +95,8 @@ def describe(graph: Graph, name: str) -> str:
         bars = sparkline([loss for _, loss in curves(read_metrics(folder / "logs" / "metrics.jsonl"))["training"]])
         best = f"evaluation {figures['best_evaluation_loss']:.4f}"
         full = f"batches {figures['batch_efficiency']:.1%} full"
-        return f"{figures['steps']} steps on {figures['device']}, {losses} {bars}, {best}; {full}"
+        short = "".join(f"; out of memory: {change}" for change in figures.get("memory", {}).get("steps_down", ()))
+        return f"{figures['steps']} steps on {figures['device']}, {losses} {bars}, {best}; {full}{short}"
     if kind == "parity":
         report = _read(folder / "parity.json")
         logits = f"mean KLD {report['logits']['mean_kld']:.1e}, same top token {report['logits']['top1']:.1%}"

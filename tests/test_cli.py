@@ -251,7 +251,9 @@ def test_chat_with_a_run_that_has_no_file_yet(project: Path) -> None:
 def test_a_dry_run_makes_nothing_and_shows_all(project: Path) -> None:
     result = call("run", "--dry-run", "-c", project / "edgeft.toml")
     assert result.exit_code == 0
-    names = [line.split()[0] for line in result.output.splitlines()[1:]]
+    lines = result.output.splitlines()
+    names = [line.split()[0] for line in lines[1 : lines.index("")]]
+    assert [line.split()[0] for line in lines[lines.index("") + 1 :]] == ["training", "memory", "time", "disk"]
     assert names == [
         *("tokens", "adapter", "gguf", "quantized/Q8_0", "quantized/Q4_K_M", "reference"),
         *("parity/F16", "parity/Q8_0", "parity/Q4_K_M", "eval/base", "eval/tuned", "eval/F16", "eval/Q8_0"),

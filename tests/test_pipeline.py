@@ -33,7 +33,7 @@ def invoke(*arguments: str | Path) -> Result:
 def planned(config: Path, *options: str) -> dict[str, str]:
     """The artifacts a dry run lists, with why each has to be made ("up to date" when it has not)."""
     lines = invoke("run", "--dry-run", "-c", config, *options).output.splitlines()
-    rows = [line.split(maxsplit=1) for line in lines if line.split()[0] in ARTIFACTS]
+    rows = [line.split(maxsplit=1) for line in lines if line.split()[:1] and line.split()[0] in ARTIFACTS]
     return {name: state.strip() for name, state in rows}
 
 

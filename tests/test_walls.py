@@ -56,6 +56,7 @@ LEVELS = {
     "console": 6,
     "graph": 6,
     "token_view": 6,
+    "doctor": 7,
     "pipeline": 7,
     "summary": 7,
     "cli": 8,

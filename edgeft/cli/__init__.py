@@ -11,8 +11,10 @@ from edgeft import __version__
 from edgeft.cli.adapters import convert_adapter
 from edgeft.cli.chat import chat
 from edgeft.cli.data import data
+from edgeft.cli.doctor import doctor
 from edgeft.cli.fitting import fit
 from edgeft.cli.group import Cli
+from edgeft.cli.init import init
 from edgeft.cli.parity import parity
 from edgeft.cli.quantizing import imatrix, quantize
 from edgeft.cli.run import run, show
@@ -30,5 +32,5 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")
 
 
-for _command in (run, show, data, merge, convert, convert_adapter, imatrix, quantize, fit, parity, chat):
+for _command in (init, doctor, run, show, data, merge, convert, convert_adapter, imatrix, quantize, fit, parity, chat):
     main.add_command(_command)

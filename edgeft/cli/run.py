@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 
 import click
@@ -12,8 +13,9 @@ from edgeft.cli.options import FOLDER, config_option, set_option, shown
 from edgeft.config import load_config
 from edgeft.config_text import to_toml
 from edgeft.console import Output
+from edgeft.doctor import check_configuration, examine
 from edgeft.errors import GateError, Problem
-from edgeft.files import write_text
+from edgeft.files import human_size, write_text
 from edgeft.graph import Graph
 from edgeft.pipeline import Pipeline, Step
 from edgeft.summary import describe, summarize, write_summary
@@ -36,6 +38,9 @@ def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], 
     steps = pipeline.plan(stages, force)
     if dry_run:
         output.states([(step.node.name, step.why, "") for step in steps])
+        stages_to_run = {step.node.stage for step in steps if step.why}
+        if stages_to_run:
+            _forecast(graph, stages_to_run, output)
         return
     pipeline.require_possible(steps)
     ranks.require_training_alone(steps, force)
@@ -56,6 +61,21 @@ def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], 
     if failed and any(step.node.stage == "parity" for step in steps):
         causes = [graph.parity_report(name).content() for name in failed]
         raise GateError(Problem(f"{c['rung']}: {c['cause']}", f"parity of {c['type']}", c["where"]) for c in causes)
+
+
+def _forecast(graph: Graph, stages: set[str], output: Output) -> None:
+    """Says how training would be cut, what memory and time it would take, and what would be written to the disk."""
+    machine = examine()
+    checks, expected = check_configuration(graph, machine)
+    rows: list[tuple[str, str, str, str]] = []
+    if expected is not None:
+        written = sum(need.disk for need in expected.stages if need.stage in stages)
+        if "train" in stages:
+            rows += zip(("training", "memory", "time"), repeat(""), expected.lines(), repeat(""), strict=False)
+        rows.append(("disk", "", f"at most {human_size(written)} to write", ""))
+    rows += [(check.name, check.state, check.found, check.remedy) for check in checks if check.state == "fail"]
+    output.line("")
+    output.checks(rows)
 
 
 def _keep_config(graph: Graph) -> None:

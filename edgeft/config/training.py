@@ -103,7 +103,7 @@ class TrainConfig(Section):
         None, ge=8, description="most tokens in one forward pass when packing; unset: `batch_size` records"
     )
     gradient_checkpointing: bool | None = Field(
-        None, description="recompute activations; unset: where memory needs it when packing, else on CUDA"
+        None, description="recompute activations; unset: where the memory of the GPU needs it; see docs/memory.md"
     )
     quantization: QuantizationConfig = Field(default_factory=QuantizationConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)

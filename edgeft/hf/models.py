@@ -10,7 +10,7 @@ import torch
 import transformers
 from accelerate import PartialState
 from bitsandbytes.nn import Linear4bit
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from edgeft.artifacts import Checkpoint
 from edgeft.config import QuantizationConfig
 from edgeft.errors import EdgeftError
+from edgeft.files import read_object
 
 Device = Literal["cuda", "cpu"]
 
@@ -50,6 +51,21 @@ def resolve_checkpoint(base: str) -> Checkpoint:
             remedy="check the name and the network, log in for a gated model, or give a local folder",
         ) from error
     return Checkpoint.open(Path(folder))
+
+
+def hub_config(base: str) -> dict[str, Any]:
+    """Returns the config.json of a hub id, from the hub or its cache; raises EdgeftError when it cannot be had."""
+    try:
+        path = hf_hub_download(base, "config.json")
+    except HFValidationError as error:
+        raise EdgeftError("neither a folder nor a hub id", where=f"model.base: {base}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise EdgeftError(
+            f"the hub did not give its config.json: {str(error).splitlines()[0]}",
+            where=f"model.base: {base}",
+            remedy="check the name and the network, log in for a gated model, or give a local folder",
+        ) from error
+    return read_object(Path(path))
 
 
 def pick_device(wanted: Literal["auto", "cuda", "cpu"]) -> Device:

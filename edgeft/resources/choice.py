@@ -20,6 +20,7 @@ class Wish:
         longest_first: tokens of the longest records, at least `batch_size` of them where there are as many.
         batch_size, accumulation: records of a forward pass, and forward passes of a step.
         token_budget: most tokens of a forward pass, in place of `batch_size`; for packed batches.
+        padded: batches are padded to their longest record.
         recompute: None leaves it to the memory.
     """
 
@@ -28,11 +29,15 @@ class Wish:
     accumulation: int
     token_budget: int | None
     recompute: bool | None
+    padded: bool = False
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a training is cut, and what it then needs. `fits` says whether that is what may be used."""
+    """How a training is cut, and what it then needs; `fits` says whether that may be used.
+
+    Of a training that the arithmetic does not know, `job` None below, nothing is known to be needed.
+    """
 
     batch_size: int
     accumulation: int
@@ -47,14 +52,14 @@ def usable_bytes(free_bytes: int, card_bytes: int) -> int:
     return free_bytes - int(RESERVE * card_bytes)
 
 
-def choose(job: Job, wish: Wish, usable: int | None) -> Choice:
+def choose(job: Job | None, wish: Wish, usable: int | None) -> Choice:
     """Returns the first way that fits into `usable` bytes, or the smallest one there is, with `fits` false.
 
     In order: everything kept; every layer computed again, which changes no result; smaller batches. What remains of
     the memory then keeps the weights dequantized. With `usable` None (a CPU, which can borrow from its disk) nothing is
     cut and only what `wish` names is computed again.
     """
-    if usable is None:
+    if job is None or usable is None:
         first = next(_cuts(job, wish))
         return _with(job, first, recompute=bool(wish.recompute))
     choice = None
@@ -67,7 +72,7 @@ def choose(job: Job, wish: Wish, usable: int | None) -> Choice:
     return replace(choice, fits=False)
 
 
-def step_down(job: Job, wish: Wish, choice: Choice) -> Choice | None:
+def step_down(job: Job | None, wish: Wish, choice: Choice) -> Choice | None:
     """Returns what to do after `choice` ran out of memory: compute again, then half the batch; None for nothing more.
 
     The records of an optimizer step stay as many: half a batch is accumulated twice as often.
@@ -81,18 +86,18 @@ def step_down(job: Job, wish: Wish, choice: Choice) -> Choice | None:
     return None if following is None else _with(job, following, recompute=True)
 
 
-def _cuts(job: Job, wish: Wish) -> Iterator[Choice]:
+def _cuts(job: Job | None, wish: Wish) -> Iterator[Choice]:
     """Yields the batches that are asked for, and smaller ones with the same number of records, or tokens, in a step."""
     longest = wish.longest_first[0]
     batch_size, accumulation = wish.batch_size, wish.accumulation
-    budget = None if job.engine == "padded" else wish.token_budget
+    budget = None if wish.padded else wish.token_budget
     while True:
         if budget is not None:
             tokens = max(budget, longest)
         else:
-            tokens = batch_size * longest if job.engine == "padded" else sum(wish.longest_first[:batch_size])
+            tokens = batch_size * longest if wish.padded else sum(wish.longest_first[:batch_size])
         strategy = Strategy(tokens, longest, recompute=False)
-        yield Choice(batch_size, accumulation, budget, strategy, predict(job, strategy))
+        yield Choice(batch_size, accumulation, budget, strategy, _need(job, strategy))
         if budget is not None:
             if budget <= longest:
                 return
@@ -106,9 +111,13 @@ def _cuts(job: Job, wish: Wish) -> Iterator[Choice]:
             accumulation = records // batch_size
 
 
-def _with(job: Job, choice: Choice, *, recompute: bool, resident: bool = False) -> Choice:
+def _with(job: Job | None, choice: Choice, *, recompute: bool, resident: bool = False) -> Choice:
     strategy = replace(choice.strategy, recompute=recompute, resident=resident)
-    return replace(choice, strategy=strategy, need=predict(job, strategy))
+    return replace(choice, strategy=strategy, need=_need(job, strategy))
+
+
+def _need(job: Job | None, strategy: Strategy) -> Need:
+    return Need(0, 0, 0, 0, 0, 0, 0) if job is None else predict(job, strategy)
 
 
 def _with_room_for_weights(job: Job, choice: Choice, usable: int) -> Choice:

@@ -38,4 +38,5 @@ def wish_of(config: TrainConfig, lengths: Sequence[int]) -> Wish:
         accumulation=config.accumulation,
         token_budget=config.token_budget if config.packing else None,
         recompute=config.gradient_checkpointing,
+        padded=not config.packing,
     )

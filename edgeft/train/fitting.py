@@ -28,7 +28,8 @@ class Fitting:
     """How one training is cut; `memory_path` remembers it, so that a resumed training is cut like what it goes on with.
 
     Raises EdgeftError, before anything is loaded, when not even one record at a time fits. What the arithmetic does
-    not know, other methods than `qlora` and models of other kinds, is trained as the configuration says.
+    not know, other methods than `qlora` and models of other kinds, is trained as the configuration says, until
+    memory runs out.
     """
 
     def __init__(
@@ -43,25 +44,20 @@ class Fitting:
         self._path = memory_path
         self._cuda = device == "cuda"
         self._wish = wish_of(config, lengths)
-        self._choice: Choice | None = None
         self.steps_down: list[str] = []
         try:
             self._job: Job | None = job_of(ModelShape.read(config_json), config, device)
         except EdgeftError:
             self._job = None
-        if self._job is not None:
-            self._choice = self._remembered(self._job) or choose(self._job, self._wish, self._usable())
-            self._require_fit(self._job, self._choice)
+            if self._wish.recompute is None:
+                self._wish = replace(self._wish, recompute=self._cuda)
+        self._choice = self._remembered() or choose(self._job, self._wish, self._usable())
+        self._require_fit()
 
     @property
     def config(self) -> TrainConfig:
         """The configuration with what the plan decides."""
         choice = self._choice
-        if choice is None:
-            recompute = self._config.gradient_checkpointing
-            return self._config.model_copy(
-                update={"gradient_checkpointing": self._cuda if recompute is None else recompute}
-            )
         return self._config.model_copy(
             update={
                 "batch_size": choice.batch_size,
@@ -74,7 +70,7 @@ class Fitting:
     @property
     def resident(self) -> bool:
         """Whether the weights stay dequantized."""
-        return self._choice is not None and self._choice.strategy.resident
+        return self._choice.strategy.resident
 
     def train(self, attempt: Callable[[], Trained], progress: Progress) -> Trained:
         """Returns what `attempt` does with `config`; where the GPU's memory runs out, tries again with less of it.
@@ -106,15 +102,15 @@ class Fitting:
             "token_budget": config.token_budget,
             "recompute": config.gradient_checkpointing,
             "resident": self.resident,
-            "predicted_bytes": None if self._choice is None or not self._cuda else self._choice.need.total,
+            "predicted_bytes": self._choice.need.total if self._cuda and self._job is not None else None,
             "peak_bytes": measured,
             "steps_down": self.steps_down,
         }
 
     def _step_down(self, reason: str) -> None:
         old = self._choice
-        new = None if self._job is None or old is None else step_down(self._job, self._wish, old)
-        if old is None or new is None:
+        new = step_down(self._job, self._wish, old)
+        if new is None:
             raise EdgeftError(
                 f"out of GPU memory: {reason}",
                 where="train",
@@ -137,7 +133,8 @@ class Fitting:
             free_bytes = card_bytes - _CONTEXT_BYTES
         return usable_bytes(free_bytes, card_bytes)
 
-    def _require_fit(self, job: Job, choice: Choice) -> None:
+    def _require_fit(self) -> None:
+        choice = self._choice
         if choice.fits:
             return
         need, usable = choice.need, self._usable() or 0
@@ -149,7 +146,7 @@ class Fitting:
             remedy="close what else uses the GPU, lower dataset.max_tokens, or take a smaller model",
         )
 
-    def _remembered(self, job: Job) -> Choice | None:
+    def _remembered(self) -> Choice | None:
         """Returns the plan of the training that is resumed."""
         kept = read_object(self._path)
         if not kept:
@@ -163,7 +160,7 @@ class Fitting:
         )
         self.steps_down = list(kept["steps_down"])
         # Whether weights stay dequantized changes nothing but the speed: it is decided by what is free now.
-        choice = choose(job, wish, self._usable())
+        choice = choose(self._job, wish, self._usable())
         return choice if choice.batch_size == wish.batch_size and choice.token_budget == wish.token_budget else None
 
     def _remember(self) -> None:

@@ -28,7 +28,7 @@ def measure_limit(model: torch.nn.Module, gpus: int) -> Limit | None:
     """Measures a square bfloat16 product for a fraction of a second, on one of `gpus`; None where there is no CUDA."""
     if not torch.cuda.is_available() or next(model.parameters()).device.type != "cuda":
         return None
-    limit = Limit(gpus * _matmul_rate(), flop_a_token(model))
+    limit = Limit(gpus * matmul_rate(), flop_a_token(model))
     torch.cuda.empty_cache()  # the training needs the room
     return limit
 
@@ -47,7 +47,8 @@ def flop_a_token(model: torch.nn.Module) -> float:
     return total
 
 
-def _matmul_rate() -> float:
+def matmul_rate() -> float:
+    """Returns the FLOP/s of a square bfloat16 product on CUDA, the median after warming up."""
     a, b = (torch.randn(_SIDE, _SIDE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     seconds = []
     for step in range(_WARM_UP + _TIMED):

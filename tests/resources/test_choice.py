@@ -59,7 +59,7 @@ def steps(engine: Engine, choice: Choice, asked: Wish) -> list[Choice]:
 
 @pytest.mark.parametrize("engine", ["fast", "plain", "padded"])
 def test_it_steps_down_to_recomputation_and_then_to_single_records(engine: Engine) -> None:
-    asked = wish(batch_size=6, accumulation=1)
+    asked = wish(batch_size=6, accumulation=1, padded=engine == "padded")
     found = steps(engine, choose(job(engine), asked, 400 * GIB), asked)
     assert [(c.batch_size, c.accumulation) for c in found] == [(6, 1), (3, 2), (1, 6)]
     assert all(choice.strategy.recompute and not choice.strategy.resident for choice in found)
@@ -71,3 +71,14 @@ def test_a_token_budget_is_halved_down_to_the_longest_record() -> None:
     asked = wish(token_budget=8000, recompute=True)
     found = steps("fast", choose(job(), asked, 74 * GIB), asked)
     assert [(c.token_budget, c.accumulation) for c in found] == [(4000, 4), (2000, 8)]
+
+
+def test_what_the_arithmetic_does_not_know_steps_down_as_well() -> None:
+    asked = wish(batch_size=4, accumulation=1, padded=True, recompute=False)
+    first = choose(None, asked, 9 * GIB)
+    second = step_down(None, asked, first)
+    assert second is not None
+    third = step_down(None, asked, second)
+    assert third is not None
+    assert (first.strategy.recompute, second.strategy.recompute) == (False, True)
+    assert (third.batch_size, third.accumulation, third.need.total) == (2, 2, 0)

@@ -1,0 +1,7 @@
+"""Before step 0: whether a configuration will work on this machine, what it needs, and how long it takes."""
+
+from edgeft.doctor.checks import Check, check_configuration, check_machine
+from edgeft.doctor.forecast import Forecast, forecast
+from edgeft.doctor.machine import Gpu, Machine, examine
+
+__all__ = ["Check", "Forecast", "Gpu", "Machine", "check_configuration", "check_machine", "examine", "forecast"]

@@ -1,0 +1,183 @@
+"""What `edgeft doctor` says: one check a line, and for everything that will not work, or not well, what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgeft.doctor.forecast import Forecast, forecast
+from edgeft.doctor.machine import DEVICE_LIBRARIES, TRAIN_LIBRARIES, Machine, product_rate
+from edgeft.errors import EdgeftError
+from edgeft.files import human_size, read_object
+from edgeft.graph import Graph, require_sources
+
+State = Literal["ok", "warn", "fail"]
+_PYTHON = (3, 11)
+_FEATURES = {"avx2": "AVX2", "avx512f": "AVX512", "fma": "FMA"}
+"""Of a processor that llama.cpp is much slower without: Linux's name, and that of llama.cpp's build."""
+_TRAIN_REMEDY = "pip install 'edgeft[train]'"
+_SMALLER = "lower dataset.max_tokens, take a smaller model, or another machine"
+_LESS_RAM = "set train.gradient_checkpointing = true, fewer tokens a batch, or take a smaller model or another machine"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line; `remedy` says what to do unless it is ok."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def check_machine(machine: Machine, *, training: bool) -> list[Check]:
+    """Checks the machine by itself; what only `training` needs is a warning without it."""
+    checks = [_python(machine), _libraries("libraries", machine, DEVICE_LIBRARIES, "fail", "pip install edgeft")]
+    state: State = "fail" if training else "warn"
+    checks.append(_libraries("training libraries", machine, TRAIN_LIBRARIES, state, _TRAIN_REMEDY))
+    return [*checks, _gpu(machine), _llama(machine), _cores(machine)]
+
+
+def check_configuration(
+    graph: Graph, machine: Machine, rate: Callable[..., float] = product_rate
+) -> tuple[list[Check], Forecast | None]:
+    """Checks what a configuration asks for on this machine; the forecast is None where there can be none."""
+    checks = list(_sources(graph))
+    if graph.config.train.device == "cuda" and machine.gpu is None:
+        remedy = 'set it to "auto" or "cpu", or install a CUDA build of torch and check nvidia-smi'
+        checks.append(Check("train.device", "fail", "a CUDA GPU is asked for and torch sees none", remedy))
+    config_json = _config_json(graph, machine, checks)
+    if not config_json:
+        return checks, None
+    checks.append(_convertible(graph, config_json, machine))
+    try:
+        expected = forecast(graph, config_json, machine, rate)
+    except EdgeftError as error:
+        found = f"no estimate: {error.problems[0].what} ({error.problems[0].where})"
+        checks.append(Check("memory", "warn", found, "training steps down by itself when memory runs out"))
+        return checks, None
+    return [*checks, *_resources(graph, expected, machine)], expected
+
+
+def _python(machine: Machine) -> Check:
+    found = ".".join(map(str, machine.python))
+    needed = ".".join(map(str, _PYTHON))
+    if machine.python >= _PYTHON:
+        return Check("Python", "ok", found)
+    return Check("Python", "fail", f"{found}, and {needed} is needed", f"install Python {needed} or newer")
+
+
+def _libraries(name: str, machine: Machine, needed: Iterable[str], state: State, remedy: str) -> Check:
+    missing = [library for library in needed if not machine.versions.get(library)]
+    if missing:
+        return Check(name, state, f"missing: {', '.join(missing)}", remedy)
+    return Check(name, "ok", ", ".join(f"{library} {machine.versions[library]}" for library in needed))
+
+
+def _gpu(machine: Machine) -> Check:
+    gpu = machine.gpu
+    if gpu is None:
+        remedy = "for more speed: an NVIDIA GPU and a CUDA build of torch (https://pytorch.org/get-started)"
+        return Check("GPU", "warn", "none that torch sees: training runs on the CPU", remedy)
+    found = f"{gpu.name}, {human_size(gpu.free_bytes)} of {human_size(gpu.card_bytes)} free"
+    if not gpu.bfloat16:
+        return Check("GPU", "warn", f"{found}, no bfloat16", "it emulates bfloat16, slowly: take Ampere or newer")
+    if gpu.free_bytes < 0.8 * gpu.card_bytes:
+        return Check("GPU", "warn", found, "another program holds the rest: nvidia-smi names it")
+    return Check("GPU", "ok", f"{found}, bfloat16")
+
+
+def _llama(machine: Machine) -> Check:
+    if not machine.llama_build:
+        return Check("llama.cpp", "fail", "not installed", "pip install llama-cpp-python")
+    lacking = [theirs for ours, theirs in _FEATURES.items() if ours in machine.cpu_features]
+    lacking = [name for name in lacking if f"{name} = 1" not in machine.llama_build]
+    if lacking:
+        found = f"built without {', '.join(lacking)}, which this processor has: slow"
+        remedy = "pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python"
+        return Check("llama.cpp", "warn", found, remedy)
+    return Check("llama.cpp", "ok", machine.llama_build.replace(" = 1", "").replace(" | ", " "))
+
+
+def _cores(machine: Machine) -> Check:
+    ram = "unknown" if machine.ram_bytes is None else human_size(machine.ram_bytes)
+    return Check("machine", "ok", f"{machine.cores} cores, {ram} of RAM")
+
+
+def _sources(graph: Graph) -> Iterator[Check]:
+    try:
+        require_sources(graph)
+    except EdgeftError as error:
+        for problem in error.problems:
+            yield Check("sources", "fail", f"{problem.where}: {problem.what}", problem.remedy or "see the path")
+    else:
+        yield Check("sources", "ok", "the base model and the records are there")
+
+
+def _config_json(graph: Graph, machine: Machine, checks: list[Check]) -> Mapping[str, Any]:
+    """Returns the base's config.json, that of a hub id from the hub; nothing where it cannot be had."""
+    if graph.base_is_folder:
+        return read_object(Path(graph.config.base) / "config.json")
+    if not machine.can_train:
+        return {}
+    from edgeft import hf
+
+    try:
+        return hf.hub_config(graph.config.base)
+    except EdgeftError as error:
+        problem = error.problems[0]
+        checks.append(Check("base model", "fail", f"{problem.where}: {problem.what}", problem.remedy))
+        return {}
+
+
+def _convertible(graph: Graph, config_json: Mapping[str, Any], machine: Machine) -> Check:
+    architectures = ", ".join(map(str, config_json.get("architectures") or ["none named"]))
+    if not machine.can_train:
+        return Check("conversion", "warn", f"{architectures}: not looked at without torch", _TRAIN_REMEDY)
+    from edgeft.convert.families import plan_of
+
+    try:
+        plan_of(config_json, f"{graph.config.model.base}: config.json")
+    except EdgeftError as error:
+        found = "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
+        remedy = error.problems[0].remedy or "take another base model"
+        return Check("conversion", "fail", found, remedy)
+    return Check("conversion", "ok", f"{architectures} becomes GGUF natively")
+
+
+def _resources(graph: Graph, expected: Forecast, machine: Machine) -> Iterator[Check]:
+    cut, memory, duration = expected.lines()
+    gpu = machine.gpu
+    yield Check("training", "ok", cut)
+    state: State = "ok" if expected.choice.fits else "fail"
+    yield Check("training memory", state, memory, "" if expected.choice.fits else _SMALLER)
+    yield Check("training time", "ok", duration)
+    if gpu is not None and expected.usable is not None:
+        most = max(expected.stages, key=lambda need: need.gpu)
+        found = f"most in {most.stage}: {human_size(most.gpu)} of {human_size(gpu.card_bytes)}"
+        fits = most.gpu <= gpu.card_bytes
+        remedy = "run that stage with --set train.device=cpu, or elsewhere"
+        yield Check("GPU memory", "ok" if fits else "fail", found, "" if fits else remedy)
+    most = max(expected.stages, key=lambda need: need.ram)
+    found = f"most in {most.stage}: {human_size(most.ram)}"
+    if machine.ram_bytes is not None:
+        fits = most.ram <= machine.ram_bytes
+        found += f" of {human_size(machine.ram_bytes)}"
+        remedy = _LESS_RAM if most.stage == "train" else "take a smaller model, or run that stage on another machine"
+        yield Check("RAM", "ok" if fits else "fail", found, "" if fits else remedy)
+    yield _disk(graph, expected)
+
+
+def _disk(graph: Graph, expected: Forecast) -> Check:
+    root = graph.run.root
+    free = shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
+    needed = sum(need.disk for need in expected.stages)
+    largest = max(expected.stages, key=lambda need: need.disk)
+    found = f"at most {human_size(needed)} to write, {human_size(largest.disk)} of it in {largest.stage}; "
+    found += f"{human_size(free)} free"
+    if needed <= free:
+        return Check("disk", "ok", found)
+    return Check("disk", "fail", found, f"make room at {root}, or name another run.directory")
