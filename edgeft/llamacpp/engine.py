@@ -101,8 +101,7 @@ class Engine(Vocabulary):
         self._require_room(len(ids) + 1)
         common = next((i for i, (a, b) in enumerate(zip(self._held, ids, strict=False)) if a != b), None)
         kept = min(len(self._held), len(ids) - 1) if common is None else min(common, len(ids) - 1)
-        self._forget(kept)
-        pending = list(ids[kept:])
+        pending = list(ids[self._forget(kept) :])
         for _ in range(min(max_new, self.n_ctx - len(ids))):
             for start in range(0, len(pending), _N_BATCH):
                 self._decode(pending[start : start + _N_BATCH], every_logit=False)
@@ -121,10 +120,17 @@ class Engine(Vocabulary):
         if n_tokens > self.n_ctx:
             raise EdgeftError(f"{n_tokens} tokens do not fit a context of {self.n_ctx}", remedy="ask for a larger one")
 
-    def _forget(self, kept: int) -> None:
-        """Removes everything after the first `kept` tokens from the KV cache."""
-        llama_cpp.llama_memory_seq_rm(llama_cpp.llama_get_memory(self._context), 0, kept, -1)
+    def _forget(self, kept: int) -> int:
+        """Removes everything after the first `kept` tokens from the memory; returns how many it holds then.
+
+        The state of a recurrent layer (LFM2, Qwen3.5) cannot be cut back, so that all of it is forgotten.
+        """
+        memory = llama_cpp.llama_get_memory(self._context)
+        if not llama_cpp.llama_memory_seq_rm(memory, 0, kept, -1):
+            llama_cpp.llama_memory_clear(memory, True)
+            kept = 0
         del self._held[kept:]
+        return kept
 
     def _decode(self, ids: Sequence[int], *, every_logit: bool) -> None:
         batch = llama_cpp.llama_batch_init(len(ids), 0, 1)
