@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, Problem
 
 Message = dict[str, Any]
 """One turn of a conversation: `role`, `content`, and for tools `tool_calls`, `tool_call_id`, `name`."""
@@ -18,6 +19,7 @@ METHOD_RECORD = "method.json"
 BASE_RECORD = "base.json"
 """In an adapter's folder: the fingerprint of the base's weights that it was trained on."""
 
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -86,24 +88,43 @@ def open_trained(path: Path) -> Trained:
 
 @dataclass(frozen=True)
 class GgufFile:
-    """A complete GGUF file."""
+    """A complete GGUF file, or the first of several that hold one model, which llama.cpp reads together."""
 
     path: Path
 
     @classmethod
     def open(cls, path: Path) -> GgufFile:
-        """Raises EdgeftError unless `path` is a file that starts with GGUF's magic number."""
+        """Raises EdgeftError unless `path` and its other parts are files that start with GGUF's magic number."""
         if not path.is_file():
             raise EdgeftError("no such file", where=str(path), remedy="give a .gguf file")
-        with path.open("rb") as file:
-            if file.read(4) != b"GGUF":
-                raise EdgeftError("this is not a GGUF file", where=str(path), remedy="make one: edgeft convert")
-        return cls(path)
+        opened = cls(path)
+        problems = []
+        if opened.parts[0] != path:
+            problems.append(Problem("this is not the first part", str(path), f"give {opened.parts[0].name}"))
+        for part in opened.parts:
+            if not part.is_file():
+                problems.append(Problem("this part is missing", str(part), "copy all parts into one folder"))
+                continue
+            with part.open("rb") as file:
+                if file.read(4) != b"GGUF":
+                    problems.append(Problem("this is not a GGUF file", str(part), "make one: edgeft convert"))
+        if problems:
+            raise EdgeftError(problems)
+        return opened
+
+    @property
+    def parts(self) -> list[Path]:
+        """All files of the model, in order."""
+        match = _PART.fullmatch(self.path.name)
+        if match is None:
+            return [self.path]
+        count = int(match[3])
+        return [self.path.with_name(f"{match[1]}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
 
     @property
     def size_bytes(self) -> int:
-        """The size of the file."""
-        return self.path.stat().st_size
+        """The size of all parts."""
+        return sum(part.stat().st_size for part in self.parts)
 
 
 @dataclass(frozen=True)

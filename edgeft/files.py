@@ -64,6 +64,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def placing(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder in `folder`; on success its files are flushed and moved into `folder`, the first last.
+
+    So whoever finds the first of several files finds them all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{os.getpid()}.partial"
+    partial.mkdir()
+    try:
+        yield partial
+        for path in sorted(list_files(partial), reverse=True):
+            flush(path)
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
 def making_folder(path: Path) -> Iterator[Path]:
     """Yields a new temporary folder beside `path` and renames it on success; raises EdgeftError when `path` exists."""
     if path.exists():

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from edgeft.convert.upstream import default_cache, fetch_converter
+from edgeft.errors import EdgeftError
+
 _TIMEOUT_S = 600
-_NEEDED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")
 _VOCABULARIES = ("models/ggml-vocab-",)
 
 # Converts several models in one process, as importing torch takes longer than converting a tiny model. The name of
@@ -55,12 +57,11 @@ class Job:
 
 def converter_folder() -> Path:
     """Returns the folder with convert_hf_to_gguf.py, downloaded once; skips the test if it cannot be had."""
-    number = version("llama-cpp-python")
-    cache = Path(os.environ.get("EDGEFT_ORACLE_CACHE") or Path.home() / ".cache" / "edgeft")
-    unpacked = cache / f"llama_cpp_python-{number}"
-    if not (unpacked / "complete").exists():
-        _unpack(_download(cache, number), unpacked)
-    return unpacked
+    cache = os.environ.get("EDGEFT_ORACLE_CACHE")
+    try:
+        return fetch_converter(Path(cache) if cache else default_cache())
+    except EdgeftError as error:
+        pytest.skip(error.problems[0].what)
 
 
 def converter_environment() -> dict[str, str]:
@@ -109,7 +110,7 @@ def _download(cache: Path, number: str) -> Path:
     return archive
 
 
-def _unpack(archive: Path, target: Path, needed: tuple[str, ...] = _NEEDED) -> None:
+def _unpack(archive: Path, target: Path, needed: tuple[str, ...]) -> None:
     with tarfile.open(archive) as file:
         for member in file:
             inside = member.name.partition("/vendor/llama.cpp/")[2]

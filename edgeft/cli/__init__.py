@@ -18,7 +18,7 @@ from edgeft.cli.init import init
 from edgeft.cli.parity import parity
 from edgeft.cli.quantizing import imatrix, quantize
 from edgeft.cli.run import run, show
-from edgeft.cli.weights import convert, merge
+from edgeft.cli.weights import convert, converter, merge
 
 __all__ = ["main"]
 
@@ -32,5 +32,6 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")
 
 
-for _command in (init, doctor, run, show, data, merge, convert, convert_adapter, imatrix, quantize, fit, parity, chat):
+_COMMANDS = (init, doctor, run, show, data, merge, convert, convert_adapter, converter)
+for _command in (*_COMMANDS, imatrix, quantize, fit, parity, chat):
     main.add_command(_command)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgeft.artifacts import Checkpoint
 
+
+class _Size(click.ParamType[int]):
+    """A number of bytes with a decimal unit, as llama.cpp's tools take it: 500M, 2G."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Returns the bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+)([KMG])", str(value))
+        if match is None or not int(match[1]):
+            self.fail(f"{value!r} is no size such as 500M or 2G", param, ctx)
+        return int(match[1]) * {"K": 10**3, "M": 10**6, "G": 10**9}[match[2]]
+
+
+SIZE = _Size()
 AT_LEAST_ONE = click.IntRange(min=1)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)

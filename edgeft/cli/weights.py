@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from edgeft.artifacts import open_trained
-from edgeft.cli.options import FILE, FOLDER, checkpoint_named, shown
+from edgeft.cli.options import FILE, FOLDER, SIZE, checkpoint_named, shown
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
 from edgeft.files import human_size, making_folder
@@ -38,8 +38,20 @@ def merge(base: str, adapter: Path, out: Path) -> None:
 @click.option(
     "--dtype", type=click.Choice(["f32", "f16", "bf16"]), default="f16", show_default=True, help="type of the matrices"
 )
-def convert(model: str, out: Path, adapter: Path | None, dtype: Literal["f32", "f16", "bf16"]) -> None:
+@click.option("--name", help="the model's name in the file")
+@click.option("--split-max-size", type=SIZE, default=0, help="as 2G or 500M: several files, each up to this size")
+@click.option("--converter", help='a llama.cpp checkout whose converter to run, or "fetched"; for other architectures')
+def convert(
+    model: str,
+    out: Path,
+    adapter: Path | None,
+    dtype: Literal["f32", "f16", "bf16"],
+    name: str | None,
+    split_max_size: int,
+    converter: str | None,
+) -> None:
     """Converts MODEL (a checkpoint folder or a hub id) to a GGUF file."""
+    from edgeft.convert import Origin
     from edgeft.convert import convert as write_gguf
     from edgeft.merge import merged_weights
     from edgeft.weights import CheckpointWeights, Weights
@@ -50,6 +62,25 @@ def convert(model: str, out: Path, adapter: Path | None, dtype: Literal["f32", "
         weights: Weights = CheckpointWeights(source)
     else:
         weights = merged_weights(source, open_trained(adapter), "original")
+    origin = None if adapter is None else Origin(model, source.path, adapter)
+    config = ConvertConfig(dtype=dtype, name=name, converter=converter)
     with output.progress("convert") as progress:
-        gguf = write_gguf(weights, source, ConvertConfig(dtype=dtype), out, progress)
-    output.line(f"{shown(out.absolute())}: {human_size(gguf.size_bytes)}")
+        gguf = write_gguf(weights, source, config, out, progress, origin=origin, split_max_bytes=split_max_size)
+    files = f" in {len(gguf.parts)} files" if len(gguf.parts) > 1 else ""
+    output.line(f"{shown(gguf.path.absolute())}: {human_size(gguf.size_bytes)}{files}")
+
+
+@click.group()
+def converter() -> None:
+    """llama.cpp's own converter, for architectures that edgeft does not convert itself."""
+
+
+@converter.command()
+def fetch() -> None:
+    """Unpacks it from llama-cpp-python's source distribution into ~/.cache/edgeft, for --converter fetched."""
+    from edgeft.convert.upstream import default_cache, fetch_converter
+
+    output = Output()
+    with output.progress("converter") as progress:
+        folder = fetch_converter(default_cache(), progress)
+    output.line(f"{shown(folder)}: llama.cpp's converter; use it with --converter fetched")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from gguf import MODEL_ARCH_NAMES, GGUFWriter
 from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.config import ConvertConfig
 from edgeft.convert.families import plan_of
-from edgeft.convert.metadata import add_metadata
+from edgeft.convert.metadata import Origin, add_metadata
 from edgeft.convert.plan import FoundTensor, Plan
 from edgeft.convert.tensors import (
     F32,
@@ -25,53 +26,97 @@ from edgeft.convert.tensors import (
     value_type,
 )
 from edgeft.convert.tokenizer import ProvedTokenizer, prove_tokenizer
+from edgeft.convert.upstream import default_cache, find_converter, require_known, run_converter
 from edgeft.convert.writing import write_tensors
 from edgeft.errors import EdgeftError
-from edgeft.files import replacing, require_free_disk
+from edgeft.files import list_files, placing, replacing, require_free_disk
 from edgeft.progress import Progress, silent
 from edgeft.weights import CheckpointWeights, TensorSpec, TunedWeights, Weights
 
-__all__ = ["convert", "require_convertible", "tensor_names"]
+__all__ = ["Origin", "convert", "require_convertible", "tensor_names"]
 
 
 def convert(
-    weights: Weights, source: Checkpoint, config: ConvertConfig, out: Path, progress: Progress = silent
+    weights: Weights,
+    source: Checkpoint,
+    config: ConvertConfig,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    origin: Origin | None = None,
+    split_max_bytes: int = 0,
 ) -> GgufFile:
-    """Writes one GGUF file at `out`; `source` gives everything that is no weight: config.json, tokenizer, template.
+    """Writes a GGUF file at `out`; `source` gives everything that is no weight: config.json, tokenizer, template.
 
     Each thread holds a part of one tensor. With trained `weights`, a base without a chat template has the one
-    that it was tuned with. llama.cpp must give the trained tokenizer's ids with the written file, on a corpus and on
-    `config.random_texts` random strings. Raises EdgeftError where it does not, for an unsupported model, for tensors
-    that do not fit config.json (all at once, before any is read), and for weights that are not finite or overflow
-    `config.dtype`; then nothing is left at `out`.
+    that it was tuned with. With `split_max_bytes` there are as many files as it takes, `-00001-of-0000N` added to their
+    names, and the first is returned; one with more bytes of tensors holds a single one. llama.cpp must give the trained
+    tokenizer's ids with the written file, on a corpus and on `config.random_texts` random strings. With
+    `config.converter` llama.cpp's own converter writes the file, from the checkpoint as it lies on disk.
+
+    Raises EdgeftError where ids differ, for an unsupported model, for tensors that do not fit config.json (all at once,
+    before any is read), and for weights that are not finite or overflow `config.dtype`; then nothing is left at `out`.
     """
+    if config.converter is not None:
+        return _convert_elsewhere(weights, source, config, config.converter, out, split_max_bytes)
     tuned = weights if isinstance(weights, TunedWeights) else None
     if tuned is not None and tuned.tokenizer is not None:
         what = "the adapter enlarges the vocabulary, and the tokenizer of it is not the base's"
         raise EdgeftError(what, str(tuned.tokenizer), "merge into a checkpoint first, then convert that")
     changes = {} if tuned is None else tuned.config_changes
-    prepared = _prepare(weights.specs, source, config, tuned=tuned is not None, config_changes=changes)
-    writer = prepared.writer
+    writer = GGUFWriter(None, "", split_max_size=split_max_bytes)
+    prepared = _prepare(writer, weights.specs, source, config, origin, tuned=tuned is not None, config_changes=changes)
     size_bytes = sum(info.nbytes for infos in writer.tensors for info in infos.values())
     require_free_disk(out.parent, size_bytes, "the GGUF file")
-    with replacing(out) as partial:
+    with _destination(out, split_max_bytes) as (partial, written):
         writer.write_header_to_file(partial)
         try:
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
         finally:
             writer.close()
-        write_tensors(partial, writer.data_alignment, prepared.plan, prepared.tensors, weights, progress)
-        prepared.tokenizer.require_in(partial)
-    return GgufFile(out)
+        paths = writer.format_shard_names(partial)
+        names = [infos.keys() for infos in writer.tensors]
+        write_tensors(paths, names, writer.data_alignment, prepared.plan, prepared.tensors, weights, progress)
+        prepared.tokenizer.require_in(paths[0])
+    return GgufFile(written[0])
+
+
+@contextmanager
+def _destination(out: Path, split_max_bytes: int) -> Iterator[tuple[Path, list[Path]]]:
+    """Yields where to write, and a list that holds the paths of the files once they are in their place."""
+    written = [out]
+    if not split_max_bytes:
+        with replacing(out) as partial:
+            yield partial, written
+        return
+    with placing(out.parent) as folder:
+        yield folder / out.name, written
+        written[:] = [out.parent / path.name for path in sorted(list_files(folder))]
+
+
+def _convert_elsewhere(
+    weights: Weights, source: Checkpoint, config: ConvertConfig, named: str, out: Path, split_max_bytes: int
+) -> GgufFile:
+    if isinstance(weights, TunedWeights):
+        what = "llama.cpp's converter reads a checkpoint, not one with an adapter beside it"
+        raise EdgeftError(what, str(source.path), "edgeft merge first, then convert what it wrote")
+    converter = find_converter(named, default_cache())
+    with _destination(out, split_max_bytes) as (partial, written):
+        run_converter(converter, source, config, partial, split_max_bytes)
+    return GgufFile(written[0])
 
 
 def require_convertible(source: Checkpoint, config: ConvertConfig) -> None:
     """Raises EdgeftError unless this checkpoint, or one fine-tuned from it, can be converted; reads no weight.
 
     Everything but the weights is made as for a file, so what is wrong with architecture, shapes or tokenizer shows.
+    Of llama.cpp's own converter it is asked whether it knows the architecture.
     """
-    _prepare(CheckpointWeights(source).specs, source, config, tuned=True)
+    if config.converter is not None:
+        require_known(find_converter(config.converter, default_cache()), source)
+        return
+    _prepare(GGUFWriter(None, ""), CheckpointWeights(source).specs, source, config, None, tuned=True)
 
 
 def tensor_names(source: Checkpoint) -> dict[str, str]:
@@ -95,9 +140,11 @@ class _Prepared:
 
 
 def _prepare(
+    writer: GGUFWriter,
     specs: Mapping[str, TensorSpec],
     source: Checkpoint,
     config: ConvertConfig,
+    origin: Origin | None,
     *,
     tuned: bool,
     config_changes: Mapping[str, Any] = MappingProxyType({}),
@@ -109,9 +156,10 @@ def _prepare(
         (tensor, stored_type(tensor.planned.name, tensor.planned.shape, matrix_type))
         for tensor in plan.find(specs, str(source.path))
     ]
-    writer = GGUFWriter(None, MODEL_ARCH_NAMES[plan.arch])
+    writer.arch = MODEL_ARCH_NAMES[plan.arch]
+    writer.add_architecture()
     _add_tensor_infos(writer, plan, found)
-    add_metadata(writer, source.path, config.name, FILE_TYPES[config.dtype])
+    add_metadata(writer, source.path, config, FILE_TYPES[config.dtype], origin)
     for key, value in plan.keys.items():
         writer.add_key_value(key, value, value_type(value))
     text = config_json.get("text_config")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,27 +21,60 @@ from edgeft.weights.writing import Part, tensor_parts, write_parts
 
 
 def write_tensors(
-    path: Path,
+    paths: Sequence[Path],
+    names: Sequence[Collection[str]],
     alignment: int,
     plan: Plan,
     tensors: list[tuple[FoundTensor, StoredType]],
     weights: Weights,
     progress: Progress,
 ) -> None:
-    """Appends the generated tensors and those of the plan, in this order, to a file that ends with its header.
+    """Appends the generated tensors and those of the plan, in this order, to files that end with their headers.
 
-    Raises EdgeftError naming every tensor with weights that are not finite or overflow its type.
+    Each file takes the tensors of its `names`. Raises EdgeftError naming every tensor with weights that are not finite
+    or overflow its type.
     """
+    problems: list[Problem] = []
+    all_parts: list[list[Part]] = []
+    for path, held in zip(paths, names, strict=True):
+        generated = {name: tensor for name, tensor in plan.generated.items() if name in held}
+        found = [entry for entry in tensors if entry[0].planned.name in held]
+        all_parts.append(_layout(path, alignment, generated, found, weights))
+    total_bytes = sum(part.size_bytes for parts in all_parts for part in parts)
+    done_bytes = 0
+    for path, parts in zip(paths, all_parts, strict=True):
+        try:
+            write_parts(path, parts, _within(progress, done_bytes, total_bytes))
+        except EdgeftError as error:
+            problems += error.problems
+        done_bytes += sum(part.size_bytes for part in parts)
+    if problems:
+        raise EdgeftError(problems)
+
+
+def _within(progress: Progress, done_bytes: float, total_bytes: float) -> Progress:
+    """Returns the progress of one file of several."""
+    return lambda done, total, status="": progress(done_bytes + done, total_bytes, status)
+
+
+def _layout(
+    path: Path,
+    alignment: int,
+    generated: Mapping[str, torch.Tensor],
+    tensors: list[tuple[FoundTensor, StoredType]],
+    weights: Weights,
+) -> list[Part]:
+    """Returns the parts of one file, which is made as long as it will be."""
     offset = _padded(path.stat().st_size, alignment)
     parts: list[Part] = []
-    for name, tensor in plan.generated.items():
+    for name, tensor in generated.items():
         parts.append(Part(offset, tensor.nbytes, name, partial(encode, tensor, F32, name)))
         offset += _padded(tensor.nbytes, alignment)
     for found, stored in tensors:
         parts += _parts(found, stored, weights, offset)
         offset += _padded(TensorSpec(found.planned.shape, stored.torch).size_bytes, alignment)
     os.truncate(path, offset)
-    write_parts(path, parts, progress)
+    return parts
 
 
 def _padded(size_bytes: int, alignment: int) -> int:

@@ -106,12 +106,12 @@ class Graph:
         config = self.config
         base = {"base": Path(config.base)} if self.base_is_folder else {}
         named = {} if self.base_is_folder else {"base": config.base}
-        local = {key: config.local_source(name) for key, name in self.sources_of_records()}
+        local = {key: config.local_source(name) for key, name in config.dataset.named_sources()}
         files = {key: path for key, path in local.items() if path is not None}
         dataset = config.dataset.model_dump(exclude={"train", "evaluation", "test"}) | named
         dataset |= {"weights": [source.weight for source in config.dataset.sources]}
         # A dataset on the hub, or the split of one in a folder, is known by its name.
-        dataset |= {key: name for key, name in self.sources_of_records() if key not in files or "@" in name}
+        dataset |= {key: name for key, name in config.dataset.named_sources() if key not in files or "@" in name}
         yield Node("tokens", "tokens", self._make_tokens, (), dataset, {**files, **base})
         # Which checkpoints are kept, and who watches, changes nothing.
         training = config.train.model_dump(mode="json", exclude={"keep", "report_to"}) | named
@@ -125,7 +125,9 @@ class Graph:
             yield Node("merge_base", "merge", self._make_merge_base, ("tokens", "adapter"), named, base)
             merged_from = ("adapter", "merge_base")
         yield Node("merged", "merge", self._make_merged, merged_from, merging, base, on_request=True)
-        yield Node("gguf", "convert", self._make_gguf, merged_from, config.convert.model_dump() | merging, base)
+        made_from = merged_from if config.convert.converter is None else (*merged_from, "merged")
+        converting = config.convert.model_dump(mode="json") | merging
+        yield Node("gguf", "convert", self._make_gguf, made_from, converting, base)
         yield from self._quantized(merged_from, merging, base)
         yield from self._checks(base, named, ("tokens", *merged_from))
 
@@ -144,16 +146,6 @@ class Graph:
         recipe = config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
         for name in self.file_types[1:]:
             yield Node(f"quantized/{name}", "quantize", self._quantizer(name), needs, {"type": name, **recipe})
-
-    def sources_of_records(self) -> Iterator[tuple[str, str]]:
-        """Yields the configuration's key of each source of records, and its name."""
-        dataset = self.config.dataset
-        if isinstance(dataset.train, str):
-            yield "train", dataset.train
-        else:
-            yield from ((f"train[{number}]", source.path) for number, source in enumerate(dataset.train))
-        others = (("evaluation", dataset.evaluation), ("test", dataset.test))
-        yield from ((key, name) for key, name in others if name is not None)
 
     def _checks(self, base: dict[str, Path], named: dict[str, str], recorded_from: tuple[str, ...]) -> Iterator[Node]:
         parity, evaluation = self.config.parity, self.config.eval
@@ -233,11 +225,18 @@ class Graph:
         return merged_weights(self.base, open_trained(self.trained), self.merge_base)
 
     def _make_gguf(self, out: Path, progress: Progress) -> None:
-        from edgeft.convert import convert
+        from edgeft.convert import Origin, convert
+        from edgeft.weights import CheckpointWeights
 
-        config = self.config.convert
-        config = config.model_copy(update={"name": config.name or self.run.root.name})
-        convert(self._merged_weights(), self.base, config, out / self.gguf(self.unquantized).path.name, progress)
+        path = out / self.gguf(self.unquantized).path.name
+        config = self.config.convert.model_copy(update={"name": self.config.convert.name or self.run.root.name})
+        if config.converter is not None:
+            merged = Checkpoint.open(self.run.path("merged"))
+            convert(CheckpointWeights(merged), merged, config, path, progress)
+            return
+        datasets = [source.path for source in self.config.dataset.sources]
+        origin = Origin(self.config.base, self.base.path, self.trained, datasets)
+        convert(self._merged_weights(), self.base, config, path, progress, origin=origin)
 
     def _make_imatrix(self, out: Path, progress: Progress) -> None:
         from edgeft import hf

@@ -12,7 +12,7 @@ from edgeft.graph.graph import Graph
 def require_sources(graph: Graph) -> None:
     """Raises EdgeftError, with every problem, unless the base model and the files of records are there."""
     problems = []
-    for key, name in graph.sources_of_records():
+    for key, name in graph.config.dataset.named_sources():
         path = graph.config.local_source(name)
         if path is not None and not path.exists():
             problems.append(Problem("no such file", f"dataset.{key}: {path}", "name a file or a folder of records"))

@@ -42,7 +42,8 @@ def plan_of(config_json: Mapping[str, Any], where: str) -> Plan:
     make_plan = _PLANS.get(str(architectures[0])) if isinstance(architectures, list) else None
     if make_plan is None:
         what = f"models of architecture {architectures} cannot be converted"
-        raise EdgeftError(what, where, "supported: " + ", ".join(sorted(_PLANS)))
+        others = "for others: edgeft converter fetch, then --converter fetched"
+        raise EdgeftError(what, where, f"supported: {', '.join(sorted(_PLANS))}; {others}")
     if config_json.get("quantization_config"):
         raise EdgeftError("the checkpoint is already quantized", where, "give the unquantized model")
     return make_plan(ConfigFields(config_json, where))
