@@ -11,6 +11,8 @@ from pathlib import Path
 
 from edgeft.artifacts import Checkpoint
 from edgeft.config import ConvertConfig
+from edgeft.convert.pretokenizer import pretokenizer_name
+from edgeft.convert.tokenizer_files import TokenizerFiles
 from edgeft.errors import EdgeftError
 from edgeft.progress import Progress, silent
 
@@ -18,6 +20,33 @@ FETCHED = "fetched"
 _SCRIPT = "convert_hf_to_gguf.py"
 _NEEDED = (_SCRIPT, "conversion/", "gguf-py/gguf/")
 _TIMEOUT_S = 600
+# It knows byte-level vocabularies by a hash of a text's ids, which a toggled BOS, an added token or a new vocabulary
+# changes. What splits text is in the tokenizer's rules: where the hash is unknown, they give the name.
+_PROGRAM = """
+import sys
+
+import convert_hf_to_gguf as converter
+
+try:
+    from conversion.base import TextModel
+except ImportError:
+    TextModel = converter.TextModel
+
+name, by_hash = sys.argv.pop(1), TextModel.get_vocab_base_pre
+
+
+def by_hash_or_rules(self, tokenizer):
+    try:
+        return by_hash(self, tokenizer)
+    except NotImplementedError:
+        if not name:
+            raise
+        return name
+
+
+TextModel.get_vocab_base_pre = by_hash_or_rules
+converter.main()
+"""
 _SHOWN_LINES = 3
 
 
@@ -59,7 +88,7 @@ def find_converter(named: str, cache: Path) -> Path:
 def require_known(converter: Path, source: Checkpoint) -> None:
     """Raises EdgeftError unless the converter knows the checkpoint's architecture."""
     architecture = str((source.config().get("architectures") or ["none"])[0])
-    known = _run(converter, ["--print-supported-models"], str(converter)).split()
+    known = _run(converter, ["", "--print-supported-models"], str(converter)).split()
     if architecture not in known:
         where = str(source.path / "config.json")
         raise EdgeftError(f"llama.cpp's converter does not know {architecture}", where, "use a newer llama.cpp")
@@ -69,7 +98,7 @@ def run_converter(
     converter: Path, source: Checkpoint, config: ConvertConfig, partial: Path, split_max_bytes: int = 0
 ) -> None:
     """Converts a checkpoint to `partial`; raises EdgeftError with the converter's last words when it fails."""
-    arguments = [str(source.path), "--outfile", str(partial), "--outtype", config.dtype]
+    arguments = [_pretokenizer(source), str(source.path), "--outfile", str(partial), "--outtype", config.dtype]
     if config.name is not None:
         arguments += ["--model-name", config.name]
     if split_max_bytes:
@@ -77,10 +106,19 @@ def run_converter(
     _run(converter, arguments, str(source.path))
 
 
+def _pretokenizer(source: Checkpoint) -> str:
+    """Returns the name of the pre-tokenizer by the tokenizer's rules, "" where they do not tell."""
+    try:
+        files = TokenizerFiles.read(source.path)
+        return pretokenizer_name(files.tokenizer, str(source.path))
+    except EdgeftError:
+        return ""
+
+
 def _run(converter: Path, arguments: list[str], where: str) -> str:
     # Its own gguf goes first: the package index's differs though it bears the same version.
     path = os.pathsep.join([str(converter / "gguf-py"), str(converter)])
-    command = [sys.executable, str(converter / _SCRIPT), *arguments]
+    command = [sys.executable, "-c", _PROGRAM, *arguments]
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -94,7 +132,7 @@ def _download(cache: Path) -> Path:
     number = version("llama-cpp-python")
     cache.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--no-binary", ":all:", "--no-deps", "--quiet"]
-    command += ["--no-build-isolation", "--dest", str(cache), f"llama-cpp-python=={number}"]
+    command += ["--dest", str(cache), f"llama-cpp-python=={number}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     archive = cache / f"llama_cpp_python-{number}.tar.gz"
     if done.returncode or not archive.is_file():
