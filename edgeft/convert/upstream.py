@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeft.artifacts import Checkpoint
 from edgeft.config import ConvertConfig
-from edgeft.convert.pretokenizer import pretokenizer_name
+from edgeft.convert.pretokenizer import has_known_rules, pretokenizer_names
 from edgeft.convert.tokenizer_files import TokenizerFiles
 from edgeft.errors import EdgeftError
 from edgeft.progress import Progress, silent
@@ -107,10 +107,10 @@ def run_converter(
 
 
 def _pretokenizer(source: Checkpoint) -> str:
-    """Returns the name of the pre-tokenizer by the tokenizer's rules, "" where they do not tell."""
+    """Returns the name that the tokenizer's rules have in llama.cpp, "" where they are not known."""
     try:
-        files = TokenizerFiles.read(source.path)
-        return pretokenizer_name(files.tokenizer, str(source.path))
+        tokenizer = TokenizerFiles.read(source.path).tokenizer
+        return pretokenizer_names(tokenizer, "", str(source.path))[0] if has_known_rules(tokenizer) else ""
     except EdgeftError:
         return ""
 

@@ -41,7 +41,8 @@ def _keys(path: Path) -> dict[str, Any]:
 
 
 def _converted(source: Checkpoint, out: Path, config: ConvertConfig | None = None, **options: Any) -> GgufFile:
-    return convert(CheckpointWeights(source), source, config or ConvertConfig(), out, **options)
+    few = (config or ConvertConfig()).model_copy(update={"random_texts": 50})
+    return convert(CheckpointWeights(source), source, few, out, **options)
 
 
 def _origin(folder: Path, base: str, datasets: tuple[str, ...] = ()) -> Origin:
