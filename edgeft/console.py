@@ -17,6 +17,7 @@ from edgeft.chat import Terminal
 from edgeft.dataset.check.report import CheckReport
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size
+from edgeft.parity.formats import sentence
 from edgeft.progress import Progress, silent
 from edgeft.tables import findings_table
 
@@ -109,17 +110,15 @@ class Output:
         table = _table(("file", "left"), ("type", "left"), *((name, "right") for name in numbers), ("parity", "left"))
         for report in reports:
             logits, greedy = report["logits"], report["greedy"]
-            table.add_row(
-                escape(report["file"]),
-                report["type"],
-                _kld(logits["mean_kld"]),
-                _kld(logits["p99_kld"]),
-                _percent(logits["top1"]),
-                f"{logits['ppl_ratio']:.4f}",
-                f"{greedy['same']} of {greedy['records']}",
-                _VERDICTS[report["verdict"]],
-            )
+            figures = [""] * 5
+            if logits and greedy:  # a file that cannot be run has none
+                figures = [_kld(logits["mean_kld"]), _kld(logits["p99_kld"]), _percent(logits["top1"])]
+                figures += [f"{logits['ppl_ratio']:.4f}", f"{greedy['same']} of {greedy['records']}"]
+            table.add_row(escape(report["file"]), report["type"], *figures, _VERDICTS[report["verdict"]])
         self.out.print(table)
+        for report in reports:
+            if report["verdict"] != "fail":  # a failure is an error, and told as one
+                self.line(sentence(report))
 
     def footprints(self, rows: Sequence[Mapping[str, Any]], n_ctx: int, memory_gb: float | None) -> None:
         """Prints what quantized files take, and whether a device of so much memory holds them."""
@@ -165,10 +164,10 @@ class _ConsoleTerminal:
 
 
 _SUMMARY_NOTE = (
-    "KLD and top token: files against the merged model; tuned against the model as trained, 4-bit base and all."
+    "KLD and top token: against the merged model in float32; tuned is the model as trained, 4-bit base and all."
 )
 _STATES = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[bold red]FAIL[/]"}
-_VERDICTS = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]"}
+_VERDICTS = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]", "undecided": "[yellow]undecided[/]"}
 
 
 def _table(*columns: tuple[str, Literal["left", "right"]]) -> Table:

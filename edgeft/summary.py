@@ -21,7 +21,7 @@ def summarize(graph: Graph) -> list[dict[str, Any]]:
     """Returns a row for the base, the tuned model and each file.
 
     A figure that has not been measured is None. `mean_kld` and `top1` of a file are against the merged model in
-    float32; those of the tuned model say how far merging is from the 4-bit model that was trained.
+    float32, and so are those of the tuned model: how far the 4-bit model that was trained is from the merged one.
     """
     rows = [
         _row("base", "base", _scores(graph.eval_report("base")), _weights_bytes(graph)),
@@ -34,7 +34,9 @@ def summarize(graph: Graph) -> list[dict[str, Any]]:
         if (graph.parity_report(name).path / "parity.json").exists():
             content = graph.parity_report(name).content()
             figures = content["logits"]
-            row |= {"mean_kld": figures["mean_kld"], "top1": figures["top1"], "verdict": content["verdict"]}
+            row["verdict"] = content["verdict"]
+            if figures:  # a file that cannot be run has none
+                row |= {"mean_kld": figures["mean_kld"], "top1": figures["top1"]}
         rows.append(row)
     return rows
 
@@ -99,9 +101,10 @@ def describe(graph: Graph, name: str) -> str:
         return f"{figures['steps']} steps on {figures['device']}, {losses} {bars}, {best}; {full}{short}"
     if kind == "parity":
         report = _read(folder / "parity.json")
-        logits = f"mean KLD {report['logits']['mean_kld']:.1e}, same top token {report['logits']['top1']:.1%}"
-        cause = f"; {report['rung']}: {report['cause']}" if report["cause"] else ""
-        return f"{report['verdict']}: {logits}{cause}"
+        figures = report["logits"]
+        logits = f"mean KLD {figures['mean_kld']:.1e}, same top token {figures['top1']:.1%}" if figures else ""
+        cause = f"{report['rung']}: {report['cause']}" if report["cause"] else ""
+        return f"{report['verdict']}: {'; '.join(text for text in (logits, cause) if text)}"
     if kind == "eval":
         scores = _read(folder / "eval.json")
         return f"{scores['exact_match']:.1%} exact of {scores['records']}, {scores['ended']:.1%} end by themselves"

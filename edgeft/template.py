@@ -40,11 +40,12 @@ def render_template(
     add_generation_prompt: bool,
     special_tokens: Mapping[str, str],
     tools: Sequence[dict[str, Any]] = (),
+    now: datetime | None = None,
 ) -> str:
     """Returns the conversation as the model sees it; raises EdgeftError when the template refuses the messages.
 
     `special_tokens` are those that the model has, as bos_token and eos_token. One that it lacks is undefined, as in
-    transformers: a template may ask whether it is.
+    transformers: a template may ask whether it is. A template that shows the date shows `now`, or the clock's.
     """
     if not messages:
         raise EdgeftError("the chat template is given no messages")
@@ -54,6 +55,7 @@ def render_template(
             add_generation_prompt=add_generation_prompt,
             tools=list(tools) or None,
             documents=None,
+            strftime_now=(now or datetime.now()).strftime,
             **special_tokens,
         )
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -79,7 +81,6 @@ def _compiled(template: str) -> Template:
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return environment.from_string(template)
 
 

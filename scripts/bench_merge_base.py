@@ -23,8 +23,9 @@ from edgeft.dataset.records import read_records
 from edgeft.evaluate.on_edge import evaluate_gguf
 from edgeft.merge import MergeBase, merged_weights
 from edgeft.parity.check import check_parity
-from edgeft.parity.record import record_reference
+from edgeft.parity.record import MergedModel, record_reference
 from edgeft.quantize import quantize
+from edgeft.weights import CheckpointWeights
 
 _BASES: tuple[MergeBase, ...] = ("original", "dequantized")
 
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = hf.pick_device("auto")
     with TemporaryDirectory() as name:
         work = Path(name)
-        trained = partial(hf.load_adapted, base, adapter, device)
-        reference = record_reference(base, None, records, parity, device, work / "reference.npz", load=trained)
+        trained = MergedModel(partial(hf.load_adapted, base, adapter, device), CheckpointWeights(base))
+        reference = record_reference(base, None, records, parity, device, work / "reference.npz", model=trained)
         print(f"{'base':<12} {'type':<8} {'mean KLD':>10} {'same top':>9} {'loss':>8} {'exact':>7}")
         for merge_base in _BASES:
             source = work / f"{merge_base}.gguf"

@@ -167,7 +167,7 @@ def reference(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFact
 
 def on_device(device: Path, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Runs Python where the training libraries cannot be imported."""
-    environment = os.environ | {"PYTHONPATH": str(device)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(device), str(PACKAGE.parent)])}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(
         command, env=environment, cwd=device, input=stdin, capture_output=True, text=True, check=False, timeout=120

@@ -30,6 +30,7 @@ records = 4
 max_new_tokens = 12
 # A random model's predictions are nearly flat: its top token changes with the smallest rounding.
 quantization = { mean_kld = 1.0, top1 = 0.0, ppl_ratio = 3.0 }
+merge = { mean_kld = 1.0, top1 = 0.0, ppl_ratio = 3.0 }
 conversion = { mean_kld = 1e-4, top1 = 0.95, ppl_ratio = 1.001 }
 [run]
 directory = "run"

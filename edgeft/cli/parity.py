@@ -8,12 +8,12 @@ from typing import Literal
 
 import click
 
-from edgeft.artifacts import GgufFile, Reference
-from edgeft.cli.options import AT_LEAST_ONE, FILE, shown
-from edgeft.config import ParityConfig
+from edgeft.artifacts import Adapter, GgufFile, Reference
+from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, shown
+from edgeft.config import ParityConfig, load_config
 from edgeft.console import Output
-from edgeft.errors import GateError, Problem
-from edgeft.files import human_size
+from edgeft.errors import EdgeftError, GateError, Problem
+from edgeft.files import human_size, write_text
 
 
 @click.group()
@@ -27,39 +27,80 @@ def parity() -> None:
 @click.option("--out", type=FILE, required=True, help="the reference file (.npz)")
 @click.option("--records", type=AT_LEAST_ONE, default=64, show_default=True, help="how many of the records")
 @click.option(
+    "--positions", type=click.IntRange(min=64), default=2048, show_default=True, help="how many tokens of them"
+)
+@click.option("--full", is_flag=True, help="keep the whole distribution of every token, not the 64 likeliest")
+@click.option("--base", type=str, help="what MODEL was tuned from, a folder or a hub id; with --adapter")
+@click.option("--adapter", type=FOLDER, help="what was merged into it: measures what merging cost")
+@click.option(
     "--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True, help="where it runs"
 )
-def record(model: str, records_path: Path, out: Path, records: int, device: Literal["auto", "cuda", "cpu"]) -> None:
-    """Writes what MODEL (a merged checkpoint or a hub id) says, in float32, to one portable file."""
+def record(
+    model: str,
+    records_path: Path,
+    out: Path,
+    records: int,
+    positions: int,
+    full: bool,
+    base: str | None,
+    adapter: Path | None,
+    device: Literal["auto", "cuda", "cpu"],
+) -> None:
+    """Writes what MODEL (a merged checkpoint or a hub id) says and is, in float32, to one portable file."""
     from edgeft.dataset.records import read_records
     from edgeft.hf import pick_device, resolve_checkpoint
     from edgeft.parity.record import record_reference
 
+    if (base is None) != (adapter is None):
+        raise EdgeftError("one of --base and --adapter is given", remedy="give both, or none")
     output = Output()
-    config = ParityConfig(records=records)
+    config = ParityConfig(records=records, positions=positions, kept_tokens=0 if full else 64)
     chosen = read_records(records_path)
+    live = None if base is None or adapter is None else (resolve_checkpoint(base), Adapter.open(adapter))
     with output.progress("record") as progress:
-        record_reference(resolve_checkpoint(model), None, chosen, config, pick_device(device), out, progress)
+        record_reference(resolve_checkpoint(model), live, chosen, config, pick_device(device), out, progress)
     output.line(f"{shown(out.absolute())}: {human_size(out.stat().st_size)}")
 
 
 @parity.command()
 @click.argument("reference", type=FILE)
 @click.argument("ggufs", type=FILE, nargs=-1, required=True)
+@click.option("-c", "--config", "config_path", type=FILE, help="configuration whose [parity] has the thresholds")
+@click.option("--threads", type=click.IntRange(min=0), default=0, show_default=True, help="0: as many as cores")
 @click.option("--json", "as_json", is_flag=True, help="print the reports as JSON")
-def check(reference: Path, ggufs: tuple[Path, ...], as_json: bool) -> None:
+@click.option("--markdown", type=FILE, help="also write them as Markdown, for a pull request")
+@click.option("--junit", "junit_path", type=FILE, help="also write them as JUnit's XML, for CI")
+@click.option("--strict", is_flag=True, help="a file on which nothing can be decided fails, too")
+def check(
+    reference: Path,
+    ggufs: tuple[Path, ...],
+    config_path: Path | None,
+    threads: int,
+    as_json: bool,
+    markdown: Path | None,
+    junit_path: Path | None,
+    strict: bool,
+) -> None:
     """Holds GGUFS to a REFERENCE. Exits 3 when one fails."""
+    from edgeft.parity import formats
     from edgeft.parity.check import compare
 
     output = Output()
+    config = load_config(config_path).parity if config_path else ParityConfig()
     reports = []
     for path in ggufs:
         with output.progress(path.name) as progress:
-            reports.append(compare(Reference(reference), GgufFile.open(path), ParityConfig(), progress))
+            reports.append(compare(Reference(reference), GgufFile.open(path), config, progress, threads))
     if as_json:
         click.echo(json.dumps(reports, indent=2, ensure_ascii=False))
     else:
         output.verdicts(reports)
-    failed = [report for report in reports if report["verdict"] == "fail"]
+    if markdown:
+        write_text(markdown, formats.markdown(reports))
+    if junit_path:
+        write_text(junit_path, formats.junit(reports))
+    failed = [r for r in reports if r["verdict"] == "fail" or (strict and r["verdict"] == "undecided")]
     if failed:
-        raise GateError(Problem(f"{r['rung']}: {r['cause']}", r["file"], r["where"]) for r in failed)
+        raise GateError(
+            Problem(f"{r['rung']}: {r['cause']}", f"{r['file']}: {r['where']}", r["remedy"]) for r in failed
+        )

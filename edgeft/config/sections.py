@@ -119,20 +119,29 @@ class ParityThresholds(Section):
 class ParityConfig(Section):
     """How the file on the device is held to the model that was trained."""
 
-    records: int = Field(64, ge=1, description="test records whose logits and greedy answers are compared")
-    positions: int = Field(2048, ge=64, description="most positions whose logits are kept in the reference")
+    records: int = Field(64, ge=1, description="test records whose distributions and greedy answers are compared")
+    positions: int = Field(2048, ge=64, description="most positions whose distributions are kept in the reference")
+    kept_tokens: int = Field(64, ge=0, description="likeliest tokens kept of each position; 0: the whole vocabulary")
     max_new_tokens: int = Field(128, ge=1, description="longest greedy answer")
     conversion: ParityThresholds = Field(
         ParityThresholds(mean_kld=1e-4, top1=0.99, ppl_ratio=1.001),
         description="F32 and F16 files: a difference above the arithmetic's noise is a bug",
     )
-    quantization: ParityThresholds = Field(
-        ParityThresholds(mean_kld=0.1, top1=0.9, ppl_ratio=1.1), description="quantized files: a budget"
+    merge: ParityThresholds = Field(
+        ParityThresholds(mean_kld=0.2, top1=0.8, ppl_ratio=1.2),
+        description="the model as trained, 4-bit base and adapter, against the merged one",
+    )
+    quantization: ParityThresholds | None = Field(
+        None, description="quantized files: a budget; unset: by type, as in docs/parity.md"
     )
     thresholds: dict[FileType, ParityThresholds] = Field(
-        # llama.cpp rounds activations to bfloat16 where weights are: a mean KLD of 5e-4 and more without any fault.
-        {"BF16": ParityThresholds(mean_kld=5e-3, top1=0.9, ppl_ratio=1.02)},
-        description="for single types, as parity.thresholds.Q4_K_M",
+        {}, description="for single types, as parity.thresholds.Q4_K_M"
+    )
+    runtime_kld: float = Field(
+        5e-3, gt=0, description="most that flash attention, F16 KV or another number of threads may add to the mean KLD"
+    )
+    task_lost: float = Field(
+        0.05, ge=0, le=1, description="largest share of exactly right answers that a file may lose, beyond chance"
     )
 
 

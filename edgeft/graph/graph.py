@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edgeft.merge import MergeBase
     from edgeft.weights import TunedWeights
 
+_RECORDED = {"records", "positions", "kept_tokens", "max_new_tokens"}
+
 
 class Graph:
     """The artifacts of one run. Heavy libraries are imported by the stage that needs them, when it runs."""
@@ -149,10 +151,10 @@ class Graph:
 
     def _checks(self, base: dict[str, Path], named: dict[str, str], recorded_from: tuple[str, ...]) -> Iterator[Node]:
         parity, evaluation = self.config.parity, self.config.eval
-        recorded = parity.model_dump(include={"records", "positions", "max_new_tokens"}) | named
+        recorded = parity.model_dump(include=_RECORDED) | named
         recorded |= self.config.merge.model_dump(exclude_defaults=True)
         yield Node("reference", "reference", self._make_reference, recorded_from, recorded, base)
-        limits = parity.model_dump(mode="json", include={"conversion", "quantization", "thresholds"})
+        limits = parity.model_dump(mode="json", exclude=_RECORDED)
         for name in self.file_types:
             yield Node(f"parity/{name}", "parity", self._checker(name), ("reference", self._gguf_node(name)), limits)
         asked = evaluation.model_dump(include={"records", "max_new_tokens"})
@@ -267,14 +269,13 @@ class Graph:
     def _make_reference(self, out: Path, progress: Progress) -> None:
         from edgeft import hf
         from edgeft.merge import load_merged
-        from edgeft.parity.record import record_reference
+        from edgeft.parity.record import MergedModel, record_reference
 
-        parity = self.config.parity
-        device = hf.pick_device(self.config.train.device)
+        parity, device = self.config.parity, hf.pick_device(self.config.train.device)
         live = (self.base, open_trained(self.trained))
-        load = partial(load_merged, *live, self.merge_base, device)
         path = out / self.reference.path.name
-        record_reference(self.base, live, self._tests(parity.records), parity, device, path, progress, load)
+        model = MergedModel(partial(load_merged, *live, self.merge_base, device), self._merged_weights())
+        record_reference(self.base, live, self._tests(parity.records), parity, device, path, progress, model)
 
     def _checker(self, type_name: str) -> Callable[[Path, Progress], object]:
         def make(out: Path, progress: Progress) -> None:

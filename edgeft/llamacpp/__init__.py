@@ -1,8 +1,9 @@
 """Everything edgeft needs of llama.cpp, through llama-cpp-python's C bindings: the one room that imports llama_cpp."""
 
-from edgeft.llamacpp.engine import Engine
+from edgeft.llamacpp.dequantize import dequantize
+from edgeft.llamacpp.engine import Engine, Runtime
 from edgeft.llamacpp.log import build_description
 from edgeft.llamacpp.quantizer import quantize_here
 from edgeft.llamacpp.vocabulary import Vocabulary
 
-__all__ = ["Engine", "Vocabulary", "build_description", "quantize_here"]
+__all__ = ["Engine", "Runtime", "Vocabulary", "build_description", "dequantize", "quantize_here"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, cast
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
 
 import llama_cpp
 import numpy as np
@@ -18,6 +19,22 @@ from edgeft.llamacpp.vocabulary import Vocabulary
 from edgeft.quant_types import FTYPE, UNQUANTIZED
 
 _N_BATCH: Final = 512
+_MOST_LOGITS: Final = 1 << 24
+"""Logits that llama.cpp holds at once where every position's are asked for: 64 MB, 130 rows of 128,000 tokens."""
+_KV_TYPES: Final = {
+    "F32": llama_cpp.GGML_TYPE_F32,
+    "F16": llama_cpp.GGML_TYPE_F16,
+    "Q8_0": llama_cpp.GGML_TYPE_Q8_0,
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How llama.cpp runs a model: the type of its KV cache, flash attention (Q8_0 needs it), and threads, 0 for all."""
+
+    kv: Literal["F32", "F16", "Q8_0"] = "F16"
+    flash_attention: bool = False
+    threads: int = 0
 
 
 class Engine(Vocabulary):
@@ -40,7 +57,9 @@ class Engine(Vocabulary):
     ) -> None:
         super().__init__(gguf.path, vocab_only=False, gpu_layers=gpu_layers)
         self.n_ctx = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
-        self._context = self._new_context(exact_kv and self.file_type in UNQUANTIZED, threads)
+        exact = exact_kv and self.file_type in UNQUANTIZED
+        self.runtime = Runtime("F32" if exact else "F16", threads=threads)
+        self._context = self._new_context(self.runtime)
         self._held: list[int] = []
         if adapter is not None:
             self._put_on(adapter)
@@ -55,14 +74,21 @@ class Engine(Vocabulary):
             self.close()
             raise EdgeftError(f"llama.cpp cannot use this adapter: {reason}", str(adapter.path), "is it this model's?")
 
-    def _new_context(self, exact: bool, threads: int) -> Any:
+    def run_as(self, runtime: Runtime) -> None:
+        """Goes on with another runtime, the weights as they are loaded; what the context held is forgotten."""
+        llama_cpp.llama_free(self._context)
+        self._held, self.runtime = [], runtime
+        self._context = self._new_context(runtime)
+
+    def _new_context(self, runtime: Runtime) -> Any:
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = self.n_ctx
         parameters.n_batch = parameters.n_ubatch = min(_N_BATCH, self.n_ctx)
-        parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        parameters.type_k = parameters.type_v = llama_cpp.GGML_TYPE_F32 if exact else llama_cpp.GGML_TYPE_F16
+        flash = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.flash_attn_type = flash[0 if runtime.flash_attention else 1]
+        parameters.type_k = parameters.type_v = _KV_TYPES[runtime.kv]
         # llama.cpp takes 4 threads by default, and 4 that spin on 2 cores generate 11 times slower than 2.
-        parameters.n_threads = parameters.n_threads_batch = threads or _available_cores()
+        parameters.n_threads = parameters.n_threads_batch = runtime.threads or _available_cores()
         context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not context:
             llama_cpp.llama_model_free(self._model)
@@ -80,17 +106,27 @@ class Engine(Vocabulary):
         names = {str(number): name for name, number in FTYPE.items()}
         return names.get(self.metadata.get("general.file_type", ""), "mixed")
 
-    def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Returns the logits of every position of one sequence, (n_tokens, n_vocab)."""
-        self._require_room(len(ids))
-        self._forget(0)
-        rows = np.empty((len(ids), self.n_vocab), dtype=np.float32)
-        for start in range(0, len(ids), _N_BATCH):
-            chunk = list(ids[start : start + _N_BATCH])
-            self._decode(chunk, every_logit=True)
-            for i in range(len(chunk)):
-                rows[start + i] = self._logits_at(i)
+    def logits(self, ids: Sequence[int], first: int = 0) -> npt.NDArray[np.float32]:
+        """Returns the logits of one sequence's positions from `first` on, (n_tokens - first, n_vocab)."""
+        rows = np.empty((len(ids) - first, self.n_vocab), dtype=np.float32)
+        for place, chunk in self.logit_chunks(ids, first):
+            rows[place - first : place - first + len(chunk)] = chunk
         return rows
+
+    def logit_chunks(self, ids: Sequence[int], first: int = 0) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Yields the logits of one sequence's positions from `first` on, some at a time, each with its first position.
+
+        What the context already holds of the sequence before `first` is kept: answers to one prompt cost it once.
+        """
+        self._require_room(len(ids))
+        self._forget(min(self._common(ids), first))
+        for start in range(len(self._held), first, _N_BATCH):
+            self._decode(ids[start : min(start + _N_BATCH, first)], every_logit=False)
+        step = max(1, min(_N_BATCH, _MOST_LOGITS // self.n_vocab))
+        for start in range(first, len(ids), step):
+            chunk = ids[start : start + step]
+            self._decode(chunk, every_logit=True)
+            yield start, np.stack([self._logits_at(i) for i in range(len(chunk))])
 
     def generate(self, ids: Sequence[int], max_new: int) -> Iterator[int]:
         """Continues a prompt greedily and yields the new tokens, the end token included.
@@ -99,9 +135,8 @@ class Engine(Vocabulary):
         EdgeftError for a prompt that leaves no room for an answer.
         """
         self._require_room(len(ids) + 1)
-        common = next((i for i, (a, b) in enumerate(zip(self._held, ids, strict=False)) if a != b), None)
-        kept = min(len(self._held), len(ids) - 1) if common is None else min(common, len(ids) - 1)
-        pending = list(ids[self._forget(kept) :])
+        self._forget(min(self._common(ids), len(ids) - 1))
+        pending = list(ids[len(self._held) :])
         for _ in range(min(max_new, self.n_ctx - len(ids))):
             for start in range(0, len(pending), _N_BATCH):
                 self._decode(pending[start : start + _N_BATCH], every_logit=False)
@@ -120,17 +155,21 @@ class Engine(Vocabulary):
         if n_tokens > self.n_ctx:
             raise EdgeftError(f"{n_tokens} tokens do not fit a context of {self.n_ctx}", remedy="ask for a larger one")
 
-    def _forget(self, kept: int) -> int:
-        """Removes everything after the first `kept` tokens from the memory; returns how many it holds then.
+    def _common(self, ids: Sequence[int]) -> int:
+        """Returns how many of the first ids the context holds."""
+        differ = (i for i, (a, b) in enumerate(zip(self._held, ids, strict=False)) if a != b)
+        return next(differ, min(len(self._held), len(ids)))
 
-        The state of a recurrent layer (LFM2, Qwen3.5) cannot be cut back, so that all of it is forgotten.
+    def _forget(self, kept: int) -> None:
+        """Removes what is after the first `kept` tokens from the context; everything where it has no such memory.
+
+        A recurrent state (LFM2, Qwen3.5) cannot go back.
         """
         memory = llama_cpp.llama_get_memory(self._context)
-        if not llama_cpp.llama_memory_seq_rm(memory, 0, kept, -1):
+        if len(self._held) > kept and not llama_cpp.llama_memory_seq_rm(memory, 0, kept, -1):
             llama_cpp.llama_memory_clear(memory, True)
             kept = 0
         del self._held[kept:]
-        return kept
 
     def _decode(self, ids: Sequence[int], *, every_logit: bool) -> None:
         batch = llama_cpp.llama_batch_init(len(ids), 0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -102,9 +103,16 @@ class Vocabulary:
         return bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
 
     def render(
-        self, messages: Sequence[Message], add_generation_prompt: bool = True, tools: Sequence[dict[str, Any]] = ()
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        tools: Sequence[dict[str, Any]] = (),
+        now: datetime | None = None,
     ) -> str:
-        """Renders a conversation with the file's own chat template; raises EdgeftError when it has none."""
+        """Renders a conversation with the file's own chat template; raises EdgeftError when it has none.
+
+        A template that shows the date shows `now`, or the clock's.
+        """
         template = self.metadata.get("tokenizer.chat_template")
         if not template:
             raise EdgeftError("the GGUF file has no chat template", remedy="convert it from a chat model")
@@ -114,6 +122,7 @@ class Vocabulary:
             add_generation_prompt=add_generation_prompt,
             special_tokens=dict(self._special_tokens()),
             tools=tools,
+            now=now,
         )
 
     def _special_tokens(self) -> Iterator[tuple[str, str]]:

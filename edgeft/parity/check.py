@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeft.artifacts import GgufFile, ParityReport, Reference
 from edgeft.config import ParityConfig, ParityThresholds
+from edgeft.errors import EdgeftError
 from edgeft.files import write_json
 from edgeft.llamacpp import Engine, build_description
+from edgeft.parity.gguf_header import GgufHeader, read_header
+from edgeft.parity.ladder import RUNGS, Failure, Rung, listed, rung, verdict
 from edgeft.parity.reference import OpenReference, ReferenceContent
-from edgeft.parity.statistics import Divergence, DivergenceMeter
+from edgeft.parity.rungs.answers import answers_of, check_answers, check_ending, check_task
+from edgeft.parity.rungs.logits import check_conversion, check_merge, check_quantization, check_runtime, measure
+from edgeft.parity.rungs.metadata import check_metadata
+from edgeft.parity.rungs.tokens import check_template, check_token_ids, check_token_types
+from edgeft.parity.rungs.weights import check_weights
+from edgeft.parity.thresholds import thresholds_for
 from edgeft.progress import Progress, silent
 from edgeft.quant_types import UNQUANTIZED
 
-_MAX_EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The first thing found wrong on a rung: what, in one sentence, and where."""
-
-    rung: str
-    cause: str
-    where: str = ""
+_COPY_AGAIN = "copy or convert the file again"
 
 
 def check_parity(
@@ -37,128 +35,115 @@ def check_parity(
     return ParityReport(out)
 
 
-def compare(reference: Reference, gguf: GgufFile, config: ParityConfig, progress: Progress = silent) -> dict[str, Any]:
-    """Holds a GGUF file to a reference; returns the report: `verdict` pass|fail, `rung`, `cause`, `where`, figures.
+def compare(
+    reference: Reference, gguf: GgufFile, config: ParityConfig, progress: Progress = silent, threads: int = 0
+) -> dict[str, Any]:
+    """Holds a GGUF file to a reference, with so many threads, 0 for a thread a core; returns the report.
 
-    The rungs, in order: token types and end tokens, token ids (probe set and every record), chat template, logits
-    (thresholds by the file's type), greedy answers (do they end). An unquantized file runs with F32 KV, where only a
-    fault of the conversion can exceed the noise; a quantized one as a user runs it.
+    `verdict` is pass, fail or undecided; `rung`, `cause`, `where` and `remedy` are those of the first broken rung of
+    `edgeft.parity.ladder.RUNGS`; `rungs` has the figures of each. `logits` and `greedy` repeat the most asked for,
+    and are None for a file that cannot be run. An unquantized file runs with F32 KV, where only a fault of the
+    conversion can exceed the noise; a quantized one as a user runs it.
     """
     opened = OpenReference(reference)
-    content = opened.content
-    n_ctx = max(max(len(r.ids), len(r.prompt_ids) + content.max_new_tokens) for r in content.records) + 8
-    with Engine(gguf, n_ctx, exact_kv=True) as engine:
-        limits = thresholds_for(engine.file_type, config)
-        divergence = _divergence(engine, opened, progress)
-        greedy = _greedy(engine, content, progress)
-        failures = [*_type_failures(engine, content), *_token_failures(engine, content)]
-        failures += [*_template_failures(engine, content), *_logit_failures(divergence, limits)]
-        failures += _greedy_failures(greedy)
-        file_type = engine.file_type
-    first = failures[0] if failures else Failure("", "")
+    climb = _Climb(opened, gguf, config, progress, threads)
+    rungs = list(climb.rungs())
+    done = {one.name for one in rungs}
+    rungs += [Rung(name, "skipped") for name in RUNGS if name not in done]
+    rungs.sort(key=lambda one: RUNGS.index(one.name))
+    state, first = verdict(rungs)
     return {
         "file": gguf.path.name,
-        "type": file_type,
-        "verdict": "fail" if failures else "pass",
+        "type": climb.file_type,
+        "size_bytes": gguf.size_bytes,
+        "verdict": state,
         **vars(first),
-        "failures": [vars(failure) for failure in failures],
-        "logits": divergence.to_json(),
-        "thresholds": limits.model_dump(),
-        "greedy": greedy,
-        "merge": content.merge,
-        "reference": content.made_by,
+        "failures": [vars(failure) for one in rungs for failure in one.failures],
+        "rungs": [one.to_json() for one in rungs],
+        "logits": climb.logits,
+        "thresholds": climb.limits.model_dump() if climb.limits else None,
+        "greedy": climb.greedy,
+        "merge": opened.content.merge,
+        "served": opened.content.served,
+        "reference": opened.content.made_by,
         "runtime": build_description(),
     }
 
 
-def thresholds_for(type_name: str, config: ParityConfig) -> ParityThresholds:
-    """Returns the thresholds that a file of this type has to meet."""
-    if type_name in config.thresholds:
-        return config.thresholds[type_name]
-    return config.conversion if type_name in UNQUANTIZED else config.quantization
+class _Climb:
+    """One file's way up the ladder, and what was seen on it."""
 
+    def __init__(
+        self, reference: OpenReference, gguf: GgufFile, config: ParityConfig, progress: Progress, threads: int
+    ) -> None:
+        self._reference, self._gguf, self._config = reference, gguf, config
+        self._progress, self._threads = progress, threads
+        self.file_type = "unknown"
+        self.limits: ParityThresholds | None = None
+        self.logits: dict[str, float] | None = None
+        self.greedy: dict[str, Any] | None = None
 
-def _token_failures(engine: Engine, content: ReferenceContent) -> Iterator[Failure]:
-    texts = [(text, ids, engine.encode(text, special=True)) for text, ids in content.probe_ids.items()]
-    texts += [(r.rendered_prompt, r.prompt_ids, engine.encode_prompt(r.rendered_prompt)) for r in content.records]
-    wrong = [(text, theirs, ours) for text, theirs, ours in texts if theirs != ours]
-    for text, theirs, ours in wrong[:_MAX_EXAMPLES]:
-        place = next(
-            (i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours))
-        )
-        yield Failure(
-            "token ids",
-            f"{len(wrong)} of {len(texts)} texts are tokenized differently: the device feeds the model other tokens",
-            f"{text!r} at token {place}: "
-            f"trained with {theirs[place : place + 8]}, the file gives {ours[place : place + 8]}",
-        )
+    @property
+    def _content(self) -> ReferenceContent:
+        return self._reference.content
 
-
-def _template_failures(engine: Engine, content: ReferenceContent) -> Iterator[Failure]:
-    for record in content.records:
-        rendered = engine.render(record.messages, tools=record.tools)
-        if rendered != record.rendered_prompt:
-            yield Failure(
-                "chat template",
-                "the file's chat template renders another prompt than the one that was trained",
-                f"trained {record.rendered_prompt!r}, the file gives {rendered!r}",
-            )
+    def rungs(self) -> Iterator[Rung]:
+        """Yields each rung that can be stood on: a file that is damaged has one, a file that cannot be run a few."""
+        try:
+            header = read_header(self._gguf.path)
+        except EdgeftError as error:
+            yield rung("file", [Failure("file", error.problems[0].what, self._gguf.path.name, _COPY_AGAIN)])
             return
+        if cut := header.beyond_the_end():
+            what = f"the file is truncated: {len(cut)} of {len(header.tensors)} tensors lie beyond its end"
+            yield rung("file", [Failure("file", what, listed([tensor.name for tensor in cut]), _COPY_AGAIN)])
+            return
+        metadata = check_metadata(header, self._content.model)
+        yield metadata
+        weights = check_weights(header, self._reference.weights, self._content.model, self._progress)
+        yield weights
+        yield from self._running(header, metadata, weights)
 
+    def _running(self, header: GgufHeader, metadata: Rung, weights: Rung) -> Iterator[Rung]:
+        content = self._content
+        longest = max(max(len(r.ids), len(r.prompt_ids) + content.max_new_tokens) for r in content.records)
+        try:
+            engine = Engine(self._gguf, longest + 8, exact_kv=True, threads=self._threads)
+        except EdgeftError as error:
+            # Where keys or tensors are wrong, that they cannot be loaded is what follows.
+            if metadata.status == weights.status == "pass":
+                yield rung("file", [Failure("file", error.problems[0].what, self._gguf.path.name, "convert it again")])
+            return
+        with engine:
+            yield rung("file", [], {"size_bytes": self._gguf.size_bytes, "tensors": len(header.tensors)})
+            self.file_type = engine.file_type
+            yield check_token_types(engine, content)
+            yield check_token_ids(engine, header, content)
+            yield check_template(engine, content)
+            yield from self._predictions(engine, weights)
+            yield from self._answers(engine)
 
-def _type_failures(engine: Engine, content: ReferenceContent) -> Iterator[Failure]:
-    for token in content.end_ids:
-        if not engine.ends(token):
-            text = engine.piece(token, special=True).decode(errors="replace")
-            yield Failure("end token", "a trained end token does not stop llama.cpp", f"token {token} {text!r}")
-    for token in content.control_ids:
-        if not engine.is_control(token):
-            text = engine.piece(token, special=True).decode(errors="replace")
-            yield Failure(
-                "token types", "a special token of the template is no CONTROL token", f"token {token} {text!r}"
-            )
+    def _predictions(self, engine: Engine, weights: Rung) -> Iterator[Rung]:
+        if max(max(record.ids) for record in self._content.records) >= engine.n_vocab:
+            return  # llama.cpp ends the process on a token that it does not have
+        meter = measure(engine, self._reference, self._progress)
+        divergence = meter.result()
+        self.logits = divergence.to_json()
+        self.limits = thresholds_for(engine.file_type, self._config)
+        if engine.file_type in UNQUANTIZED:
+            yield check_conversion(divergence, self.limits)
+        else:
+            yield check_quantization(meter.positions(), divergence, self.limits, weights.figures)
+        yield check_merge(self._content.merge, self._config.merge)
+        yield check_runtime(engine, self._reference, self._config.runtime_kld, self._progress)
 
-
-def _divergence(engine: Engine, opened: OpenReference, progress: Progress) -> Divergence:
-    meter = DivergenceMeter()
-    records = opened.content.records
-    for index, record in enumerate(records):
-        rows = engine.logits(record.ids[:-1])
-        scored = rows[record.first_scored : record.first_scored + record.n_scored]
-        meter.add(opened.logits(index), scored, record.targets)
-        progress(index + 1, 2 * len(records), "logits")
-    return meter.result()
-
-
-def _logit_failures(divergence: Divergence, limits: ParityThresholds) -> Iterator[Failure]:
-    # Written so that NaN, which compares false with everything, fails.
-    if not divergence.mean_kld <= limits.mean_kld:
-        yield Failure("logits", f"mean KLD is {divergence.mean_kld:.2e}, the limit {limits.mean_kld:.2e}")
-    if not divergence.top1 >= limits.top1:
-        yield Failure(
-            "logits", f"the same top token at {divergence.top1:.1%} of positions, the limit {limits.top1:.1%}"
-        )
-    if not 1 / limits.ppl_ratio <= divergence.ppl_ratio <= limits.ppl_ratio:
-        yield Failure(
-            "logits", f"perplexity is {divergence.ppl_ratio:.4f} of the reference's, limit {limits.ppl_ratio}"
-        )
-
-
-def _greedy(engine: Engine, content: ReferenceContent, progress: Progress) -> dict[str, Any]:
-    same = ended = expected_end = 0
-    n_records = len(content.records)
-    for index, record in enumerate(content.records):
-        ids = list(engine.generate(record.prompt_ids, content.max_new_tokens))
-        same += ids == record.greedy_ids
-        if record.greedy_ids and record.greedy_ids[-1] in content.end_ids:
-            expected_end += 1
-            ended += bool(ids) and engine.ends(ids[-1])
-        progress(n_records + index + 1, 2 * n_records, "greedy answers")
-    return {"records": n_records, "same": same, "expected_end": expected_end, "ended": ended}
-
-
-def _greedy_failures(greedy: dict[str, Any]) -> Iterator[Failure]:
-    # One answer in twenty may take another way after a near-tie and run on; more is a model that does not stop.
-    if greedy["ended"] < 0.95 * greedy["expected_end"]:
-        where = f"{greedy['ended']} of {greedy['expected_end']} answers end"
-        yield Failure("greedy answers", "answers that ended in the reference run on in the file", where)
+    def _answers(self, engine: Engine) -> Iterator[Rung]:
+        if self.logits is None:
+            return
+        answers = answers_of(engine, self._content, self._progress)
+        told = check_answers(answers, self._content.records)
+        ending = check_ending(answers, engine, self._content)
+        self.greedy = {key: told.figures[key] for key in ("records", "same", "near_ties")} | ending.figures
+        yield told
+        yield ending
+        yield check_task(answers, self._content, self._config.task_lost)

@@ -17,7 +17,8 @@ import numpy as np
 from edgeft import hf
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.files import write_json
-from edgeft.parity.statistics import DivergenceMeter, Floats
+from edgeft.parity.distributions import Floats, truncated
+from edgeft.parity.statistics import DivergenceMeter
 from edgeft.progress import Progress, silent
 
 _MOST_POSITIONS = 2048
@@ -57,7 +58,8 @@ def measure_merge_bases(
         progress(done, steps, f"merged into the {name} base")
         model, meter = load(), DivergenceMeter()
         for example in scored:
-            meter.add(example.logits, _rows(model, example.ids, example.places), example.targets)
+            trained = truncated(example.logits, example.targets, 0)
+            meter.add(trained, _rows(model, example.ids, example.places), example.targets)
         del model
         result = meter.result()
         figures[name] = {"mean_kld": result.mean_kld, "loss": float(np.log(result.ppl)), "top1": result.top1}

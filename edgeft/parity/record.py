@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from edgeft import hf
@@ -15,13 +19,24 @@ from edgeft.dataset.mask import tokenize_last_turn
 from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.files import write_json
+from edgeft.parity.distributions import Distributions, Floats, truncated
+from edgeft.parity.record_model import control_ids, model_facts, pieces_of, probe_prompts
+from edgeft.parity.record_weights import fingerprints
 from edgeft.parity.reference import ReferenceContent, ReferenceRecord, save_reference
-from edgeft.parity.statistics import DivergenceMeter, Floats
-from edgeft.probe_texts import PROBES
+from edgeft.parity.statistics import DivergenceMeter
 from edgeft.progress import Progress, silent
+from edgeft.weights import CheckpointWeights, Weights
 
 _LOGITS_BYTES = 256_000_000
-"""Most that a reference's logits take: 500 positions of a vocabulary of 128,256."""
+"""Most that a reference's distributions take where they are kept whole: 500 positions of a vocabulary of 128,256."""
+
+
+@dataclass(frozen=True)
+class MergedModel:
+    """A merged model that is in no folder: what loads it in float32, and its tensors as they are converted."""
+
+    load: Callable[[], hf.PreTrainedModel]
+    weights: Weights
 
 
 def record_reference(
@@ -32,98 +47,118 @@ def record_reference(
     device: hf.Device,
     out: Path,
     progress: Progress = silent,
-    load: Callable[[], hf.PreTrainedModel] | None = None,
+    model: MergedModel | None = None,
 ) -> Reference:
-    """Runs the merged model in float32 over `records` and writes what it says to the file `out`.
+    """Runs the merged model in float32 over `records` and writes what it says, and what it is, to the file `out`.
 
-    `merged` gives tokenizer and chat template, and the weights too unless `load` loads the model from elsewhere.
-    With `live` (base, and what was trained) the model as it was trained, 4-bit base and all, is run over the same
-    tokens, and how far the merged model is from it is kept in the reference and as merge.json beside it. Raises
-    EdgeftError when a record's last turn could not be trained.
+    `merged` gives tokenizer and chat template, and everything else too unless `model` is given. The same tokens are run
+    through the merged model in bfloat16, as it is served, and with `live` (base, and what was trained) through the
+    model as it was trained, 4-bit base and all. How far these are from float32 is kept in the reference, and the latter as
+    merge.json beside it. Raises EdgeftError when a record's last turn could not be trained.
     """
     hf.quiet()
-    tokenizer = hf.load_tokenizer(merged.path)
-    view = hf.tokenizer_view(tokenizer, merged.path)
-    end_ids = sorted(view.end_ids)
-    model = hf.load_model(merged, device, torch.float32) if load is None else load()
     chosen = list(records[: config.records])
-    steps = len(chosen) * (2 if live else 1)
-    budget = min(config.positions, _LOGITS_BYTES // (4 * model.config.vocab_size))
-    kept, logits = [], []
-    for done, record in enumerate(chosen):
-        progress(done, steps, "merged model, float32")
-        entry = _reference_record(record, view, budget, _greedy(model, tokenizer, end_ids, config))
-        kept.append(entry)
-        logits.append(_scored(hf.logits(model, entry.ids), entry))
-        budget -= entry.n_scored
-        if budget <= 0:
+    steps = len(chosen) * (3 if live else 2)
+    source = model or MergedModel(partial(hf.load_model, merged, device, torch.float32), CheckpointWeights(merged))
+    recording = _Recording(merged, source.load(), config, progress, steps)
+    now = datetime.now().replace(microsecond=0)
+    for record in chosen:
+        if not recording.add(record):
             break
-    del model
-    merge = _merge_divergence(live, device, kept, logits, progress, steps) if live else None
+    facts, tokenizer = model_facts(recording.model, recording.tokenizer), recording.tokenizer
+    served = recording.measured(_in_bfloat16(recording.model), "merged model, bfloat16")
+    del recording.model
+    merge = recording.measured(hf.load_adapted(*live, device), "model as trained, 4-bit base") if live else None
+    weights = list(fingerprints(source.weights, CheckpointWeights(live[0]) if live else None, progress))
+    probe_ids = {text: recording.view.encode(text) for text in probe_prompts(recording.view)}
     content = ReferenceContent(
-        records=kept,
-        probe_ids={text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in PROBES},
-        end_ids=end_ids,
-        control_ids=_control_ids(tokenizer, kept),
+        records=recording.records,
+        probe_ids=probe_ids,
+        added_ids=tokenizer("")["input_ids"],
+        pieces=pieces_of(recording.view, [*probe_ids.values(), *(record.ids for record in recording.records)]),
+        end_ids=recording.end_ids,
+        control_ids=control_ids(tokenizer, recording.records),
         bos_id=tokenizer.bos_token_id,
         max_new_tokens=config.max_new_tokens,
+        rendered_at=now.isoformat(),
+        model=facts,
+        weights=[],
         made_by={"torch": torch.__version__, "device": device, "dtype": "float32", "machine": platform.machine()},
         merge=merge,
+        served=served,
     )
-    progress(steps, steps)
     if merge is not None:
         write_json(out.with_name("merge.json"), merge)
-    return save_reference(content, logits, out)
+    return save_reference(content, recording.distributions, weights, out)
 
 
-def _greedy(
-    model: hf.PreTrainedModel, tokenizer: hf.Tokenizer, end_ids: Sequence[int], config: ParityConfig
-) -> Callable[[list[int]], list[int]]:
-    return lambda prompt: hf.generate(model, tokenizer, [prompt], end_ids, config.max_new_tokens)[0]
+class _Recording:
+    """The merged model in float32, and what it has said so far."""
+
+    def __init__(
+        self, merged: Checkpoint, model: hf.PreTrainedModel, config: ParityConfig, progress: Progress, steps: int
+    ) -> None:
+        self.tokenizer = hf.load_tokenizer(merged.path)
+        self.view: TokenizerView = hf.tokenizer_view(self.tokenizer, merged.path)
+        self.end_ids = sorted(self.view.end_ids)
+        self.model = model
+        self.records: list[ReferenceRecord] = []
+        self.distributions: list[Distributions] = []
+        self._config, self._progress, self._steps, self._done = config, progress, steps, 0
+        self._kept = config.kept_tokens
+        self._budget = config.positions
+        if self._kept == 0:
+            self._budget = min(self._budget, _LOGITS_BYTES // (4 * self.model.config.get_text_config().vocab_size))
+
+    def add(self, record: Record) -> bool:
+        """Runs the model over one record; returns whether another one is wanted."""
+        self._advance("merged model, float32")
+        rendered, prompt_ids, turn_ids = tokenize_last_turn(record, self.view)
+        greedy = hf.generate(self.model, self.tokenizer, [prompt_ids], self.end_ids, self._config.max_new_tokens)[0]
+        logits = hf.logits(self.model, prompt_ids + turn_ids)
+        over_greedy = logits if greedy == turn_ids else hf.logits(self.model, prompt_ids + greedy)
+        entry = ReferenceRecord(
+            messages=record.prompt,
+            rendered_prompt=rendered,
+            prompt_ids=prompt_ids,
+            ids=prompt_ids + turn_ids,
+            first_scored=len(prompt_ids) - 1,
+            n_scored=min(len(turn_ids), self._budget),
+            greedy_ids=greedy,
+            greedy_margins=_margins(over_greedy[len(prompt_ids) - 1 : -1]),
+            tools=list(record.tools),
+        )
+        self.records.append(entry)
+        self.distributions.append(truncated(_scored(logits, entry), entry.targets, self._kept))
+        self._budget -= entry.n_scored
+        return self._budget > 0
+
+    def measured(self, model: hf.PreTrainedModel, what: str) -> dict[str, float]:
+        """Returns how far another model is from what was recorded, on the same tokens."""
+        meter = DivergenceMeter()
+        for number, (record, kept) in enumerate(zip(self.records, self.distributions, strict=True)):
+            self._advance(what)
+            meter.add(kept, _scored(hf.logits(model, record.ids), record), record.targets, number)
+        return meter.result().to_json()
+
+    def _advance(self, what: str) -> None:
+        self._progress(self._done, self._steps, what)
+        self._done += 1
 
 
-def _reference_record(
-    record: Record,
-    tokenizer: TokenizerView,
-    most_scored: int,
-    greedy: Callable[[list[int]], list[int]],
-) -> ReferenceRecord:
-    rendered, prompt_ids, turn_ids = tokenize_last_turn(record, tokenizer)
-    return ReferenceRecord(
-        messages=record.prompt,
-        rendered_prompt=rendered,
-        prompt_ids=prompt_ids,
-        ids=prompt_ids + turn_ids,
-        first_scored=len(prompt_ids) - 1,
-        n_scored=min(len(turn_ids), most_scored),
-        greedy_ids=greedy(prompt_ids),
-        tools=list(record.tools),
-    )
+def _in_bfloat16(model: hf.PreTrainedModel) -> hf.PreTrainedModel:
+    """Rounds a model's weights in place. Its buffers, the rotary frequencies, stay float32, as loading leaves them."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
+    return model
 
 
 def _scored(logits: torch.Tensor, record: ReferenceRecord) -> Floats:
-    rows: Floats = logits[record.first_scored : record.first_scored + record.n_scored].numpy().copy()
+    rows: Floats = logits[record.first_scored : record.first_scored + record.n_scored].numpy().astype(np.float32)
     return rows
 
 
-def _merge_divergence(
-    live: tuple[Checkpoint, Trained],
-    device: hf.Device,
-    records: Sequence[ReferenceRecord],
-    logits: Sequence[Floats],
-    progress: Progress,
-    steps: int,
-) -> dict[str, float]:
-    """How far the merged model is from the model that was trained, which takes the place of the reference here."""
-    model = hf.load_adapted(*live, device)
-    meter = DivergenceMeter()
-    for done, (record, merged_logits) in enumerate(zip(records, logits, strict=True)):
-        progress(steps // 2 + done, steps, "model as trained")
-        meter.add(_scored(hf.logits(model, record.ids), record), merged_logits, record.targets)
-    return meter.result().to_json()
-
-
-def _control_ids(tokenizer: hf.Tokenizer, records: Sequence[ReferenceRecord]) -> list[int]:
-    """Returns the special tokens that the chat template puts into the records: the device must know them as CONTROL."""
-    special = {int(token) for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    return sorted(special & {token for record in records for token in record.ids})
+def _margins(logits: torch.Tensor) -> list[float]:
+    """Returns by how much the likeliest token of each position is likelier than the next, in nats."""
+    best = logits.topk(2, dim=-1).values
+    return [round(float(margin), 5) for margin in best[:, 0] - best[:, 1]]

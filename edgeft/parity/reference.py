@@ -1,31 +1,36 @@
-"""The parity reference: what the trained model says, in one portable .npz without pickles."""
+"""The parity reference: what the trained model says and is, in one portable .npz without pickles."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeft.artifacts import Message, Reference
 from edgeft.errors import EdgeftError
 from edgeft.files import replacing
-from edgeft.parity.statistics import Floats
+from edgeft.parity.distributions import Distributions
+from edgeft.parity.fingerprint import Fingerprint, pack, unpack
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_DISTRIBUTION_ARRAYS = ("ids", "log_p", "log_rest", "target_log_p")
+_WEIGHT_ARRAYS = ("cells", "directions")
 
 
 @dataclass(frozen=True)
 class ReferenceRecord:
     """One conversation as the trained model sees and continues it.
 
-    `ids` are those of the whole conversation; logits are kept for the positions from `first_scored` on that predict
-    the answer and its end token, `n_scored` of them. `greedy_ids` is the model's own answer to the prompt.
+    `ids` are those of the whole conversation; distributions are kept for the positions from `first_scored` on that
+    predict the answer and its end token, `n_scored` of them. `greedy_ids` is the model's own answer to the prompt, and
+    `greedy_margins` tells for each of its tokens by how many nats the model preferred it to the next likeliest.
     """
 
     messages: list[Message]
@@ -35,6 +40,7 @@ class ReferenceRecord:
     first_scored: int
     n_scored: int
     greedy_ids: list[int]
+    greedy_margins: list[float]
     tools: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -42,37 +48,77 @@ class ReferenceRecord:
         """The tokens that the scored positions predict."""
         return self.ids[self.first_scored + 1 : self.first_scored + 1 + self.n_scored]
 
+    @property
+    def answer_ids(self) -> list[int]:
+        """The answer that the record holds, its end token included."""
+        return self.ids[len(self.prompt_ids) :]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the checkpoint says of the model: `config` as transformers completes it, and the tokenizer's sizes.
+
+    `frequencies` are the rotary embedding's in radians a position, under "" or the kind of layer that they are for.
+    """
+
+    config: dict[str, Any]
+    frequencies: dict[str, list[float]]
+    tokenizer_size: int
+    merges: int | None
+    has_template: bool
+
 
 @dataclass(frozen=True)
 class ReferenceContent:
-    """Everything a check needs; `merge` is the divergence of the live model (base + adapter) from the merged one."""
+    """Everything a check needs but the large arrays.
+
+    `probe_ids` has the ids of rendered probes, as prompts; `added_ids` is what the tokenizer adds to a text of its own
+    accord; `pieces` gives the bytes of every token that occurs, as Latin-1. `rendered_at` is when the chat template was
+    rendered, for those that show the date. `merge` is how far the model as it was trained (base and adapter) is from
+    the merged one, `served` the merged model in bfloat16 from itself in float32.
+    """
 
     records: list[ReferenceRecord]
     probe_ids: dict[str, list[int]]
+    added_ids: list[int]
+    pieces: dict[str, str]
     end_ids: list[int]
     control_ids: list[int]
     bos_id: int | None
     max_new_tokens: int
+    rendered_at: str
+    model: ModelFacts
+    weights: list[dict[str, Any]]
     made_by: dict[str, str]
     merge: dict[str, float] | None = None
+    served: dict[str, float] | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
+    @property
+    def now(self) -> datetime:
+        """When the chat template was rendered."""
+        return datetime.fromisoformat(self.rendered_at)
 
-def save_reference(content: ReferenceContent, logits: Sequence[Floats], path: Path) -> Reference:
-    """Writes a reference atomically; `logits` holds (n_scored, n_vocab) float32 for each record."""
-    fields = asdict(content)
+
+def save_reference(
+    content: ReferenceContent, distributions: Sequence[Distributions], weights: Sequence[Fingerprint], path: Path
+) -> Reference:
+    """Writes a reference atomically; `distributions` holds those of each record."""
+    rows, arrays = pack(weights)
+    fields = asdict(content) | {"weights": rows}
     for record in fields["records"]:
         if not record["tools"]:
-            del record["tools"]  # earlier versions of edgeft know no tools: they can read what has none
+            del record["tools"]
     encoded = np.frombuffer(json.dumps(fields, ensure_ascii=False).encode(), dtype=np.uint8)
-    arrays = {f"logits_{i}": rows for i, rows in enumerate(logits)}
+    for name in _DISTRIBUTION_ARRAYS:
+        arrays[name] = np.concatenate([getattr(one, name) for one in distributions])
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, content=encoded, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, content=encoded, **arrays)  # type: ignore[arg-type]
     return Reference(path)
 
 
 class OpenReference:
-    """A reference being read: `content`, and each record's logits as they are asked for."""
+    """A reference being read: `content`, and the large arrays as they are asked for."""
 
     def __init__(self, reference: Reference) -> None:
         try:
@@ -81,7 +127,8 @@ class OpenReference:
             version = fields["format_version"]
             if version == FORMAT_VERSION:
                 records = [ReferenceRecord(**record) for record in fields.pop("records")]
-                self.content = ReferenceContent(records=records, **fields)
+                model = ModelFacts(**fields.pop("model"))
+                self.content = ReferenceContent(records=records, model=model, **fields)
         except (OSError, ValueError, LookupError, TypeError, BadZipFile) as error:
             what = f"not a parity reference: {error}"
             raise EdgeftError(what, str(reference.path), "make one: edgeft parity record") from error
@@ -89,7 +136,18 @@ class OpenReference:
             what = f"a reference of format {version}, and this edgeft reads {FORMAT_VERSION}"
             raise EdgeftError(what, str(reference.path), "record it again with this version")
 
-    def logits(self, index: int) -> npt.NDArray[np.float32]:
-        """Returns a record's logits, (n_scored, n_vocab)."""
-        rows: npt.NDArray[np.float32] = self._arrays[f"logits_{index}"]
-        return rows
+    @cached_property
+    def _all_distributions(self) -> Distributions:
+        return Distributions(*(self._arrays[name] for name in _DISTRIBUTION_ARRAYS))
+
+    def distributions(self, index: int) -> Distributions:
+        """Returns those of a record's scored positions."""
+        counts = [record.n_scored for record in self.content.records]
+        start = sum(counts[:index])
+        return self._all_distributions.slice(start, start + counts[index])
+
+    @cached_property
+    def weights(self) -> dict[str, Fingerprint]:
+        """The fingerprint of each of the checkpoint's tensors, by its name."""
+        arrays = {name: self._arrays[name] for name in _WEIGHT_ARRAYS}
+        return {one.name: one for one in unpack(self.content.weights, arrays)}

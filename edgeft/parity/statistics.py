@@ -1,26 +1,91 @@
-"""How far apart two models' predictions are, in llama.cpp's terms (tools/perplexity): KLD, top-1, perplexity, NMSE."""
+"""How far apart two models' predictions are, in llama.cpp's terms (tools/perplexity, `--kl-divergence`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
+from edgeft.parity.distributions import Distributions, Doubles, Floats, log_probs_of_kept
+
+_CONFIDENCE_Z = 1.959964
+"""The normal quantile of a two-sided interval of 95%."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over positions with its 95% confidence interval; positions of one record count as depending on another."""
+
+    mean: float
+    low: float
+    high: float
+
+    def verdict(self, limit: float) -> str:
+        """Returns pass when the whole interval is within the limit, fail when none of it is, undecided between.
+
+        NaN, which compares false with everything, fails.
+        """
+        if self.high <= limit:
+            return "pass"
+        return "undecided" if self.low <= limit else "fail"
+
+
+def estimate(values: Doubles, groups: npt.NDArray[np.int64]) -> Estimate:
+    """Returns the mean of `values` (positions,) with an interval that is robust to dependence within `groups`.
+
+    The standard error is that of a ratio over clusters (Cameron and Miller 2015, A Practitioner's Guide to
+    Cluster-Robust Inference) with Student's t of one degree less than there are records. A single record's positions
+    are taken for independent, as there is nothing else to go by.
+    """
+    mean = float(values.mean())
+    numbers = groups if len(np.unique(groups)) > 1 else np.arange(len(values))
+    count = len(np.unique(numbers))
+    if count < 2 or not math.isfinite(mean):
+        return Estimate(mean, mean, mean)
+    sums = np.bincount(numbers - numbers.min(), weights=values - mean)
+    error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(values)
+    half = _student_t(count - 1) * error
+    return Estimate(mean, mean - half, mean + half)
+
+
+def _student_t(freedom: int) -> float:
+    """Returns the 97.5% quantile of Student's t (Hill's expansion around the normal one; exact for 1 and 2)."""
+    if freedom <= 2:
+        return (12.7062, 4.3027)[freedom - 1]
+    z, n = _CONFIDENCE_Z, float(freedom)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + sum(term / n ** (power + 1) for power, term in enumerate(terms))
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Differences over all scored positions. KLD in nats, of the reference p against the tested q: sum p log(p / q)."""
+    """Differences over all scored positions. KLD in nats, of the reference p against the tested q: sum p log(p / q).
+
+    Where the reference kept only its likeliest tokens, the KLD is that of the distributions over these and the rest as
+    one: never more than the full one, and less by at most `truncation` on average. Delta-p is the change of the
+    probability of the token that comes next.
+    """
 
     positions: int
     mean_kld: float
+    kld_low: float
+    kld_high: float
+    median_kld: float
     p99_kld: float
+    p999_kld: float
     max_kld: float
+    truncation: float
     top1: float
+    mean_delta_p: float
+    rms_delta_p: float
     nmse: float
     ppl_reference: float
     ppl: float
@@ -34,54 +99,87 @@ class Divergence:
         """Returns the figures, the ratio included."""
         return {**asdict(self), "ppl_ratio": self.ppl_ratio}
 
+    @classmethod
+    def from_json(cls, figures: Mapping[str, Any]) -> Divergence:
+        """Returns what `to_json` was made from."""
+        return cls(**{key: value for key, value in figures.items() if key != "ppl_ratio"})
 
-def log_softmax(logits: Floats) -> Doubles:
-    """Returns the log-probabilities of logits (positions, n_vocab), float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    normalized: Doubles = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return normalized
+
+@dataclass(frozen=True)
+class Positions:
+    """Figures of every scored position, (positions,) each; `record` is the number of the record that it is in."""
+
+    record: npt.NDArray[np.int64]
+    kld: Doubles
+    truncation: Doubles
+    other_top: Doubles
+    nll_reference: Doubles
+    nll: Doubles
+
+    @property
+    def kld_estimate(self) -> Estimate:
+        """Mean KLD."""
+        return estimate(self.kld, self.record)
+
+    @property
+    def other_top_estimate(self) -> Estimate:
+        """Share of positions whose likeliest token is another."""
+        return estimate(self.other_top, self.record)
+
+    @property
+    def nll_change(self) -> Estimate:
+        """Mean change of the negative log-likelihood: the logarithm of the ratio of perplexities."""
+        return estimate(self.nll - self.nll_reference, self.record)
 
 
 class DivergenceMeter:
-    """Gathers positions record by record, so that only one record's logits are in memory."""
+    """Gathers positions chunk by chunk, so that only one chunk's logits are in memory."""
 
     def __init__(self) -> None:
-        self._kld: list[Doubles] = []
-        self._same: list[npt.NDArray[np.bool_]] = []
-        self._nll_reference: list[Doubles] = []
-        self._nll: list[Doubles] = []
+        self._parts: list[tuple[Doubles, ...]] = []
         self._square_error = 0.0
         self._square_spread = 0.0
 
-    def add(self, reference: Floats, tested: Floats, targets: Sequence[int]) -> None:
-        """Adds positions: logits of both models, (positions, n_vocab), and the tokens that come next."""
-        log_p, log_q = log_softmax(reference), log_softmax(tested)
-        rows = np.arange(len(targets))
-        self._kld.append((np.exp(log_p) * (log_p - log_q)).sum(axis=-1))
-        self._same.append(reference.argmax(axis=-1) == tested.argmax(axis=-1))
-        self._nll_reference.append(-log_p[rows, list(targets)])
-        self._nll.append(-log_q[rows, list(targets)])
-        # Logits are compared without their mean: softmax does not see it.
-        p = reference.astype(np.float64) - reference.mean(axis=-1, keepdims=True, dtype=np.float64)
-        q = tested.astype(np.float64) - tested.mean(axis=-1, keepdims=True, dtype=np.float64)
+    def add(self, reference: Distributions, tested: Floats, targets: Sequence[int], record: int = 0) -> None:
+        """Adds positions of one record: the reference's, the tested logits (positions, n_vocab), the next tokens."""
+        log_q = log_probs_of_kept(reference, tested, targets)
+        kld, truncation = log_q.divergence(reference)
+        numbers = np.full(len(kld), float(record))
+        other_top = (reference.first_ids() != tested.argmax(axis=-1)).astype(np.float64)
+        nll_reference = -reference.target_log_p.astype(np.float64)
+        self._parts.append((numbers, kld, truncation, other_top, nll_reference, -log_q.target))
+        # Compared without their mean, which softmax does not see.
+        p = reference.log_p.astype(np.float64)
+        p, q = p - p.mean(axis=-1, keepdims=True), log_q.kept - log_q.kept.mean(axis=-1, keepdims=True)
         self._square_error += float(((p - q) ** 2).sum())
         self._square_spread += float((p**2).sum())
 
+    def positions(self) -> Positions:
+        """Returns what was added, position by position."""
+        joined = [np.concatenate(column) for column in zip(*self._parts, strict=True)]
+        return Positions(joined[0].astype(np.int64), *joined[1:])
+
     def result(self) -> Divergence:
         """Returns the figures over everything added."""
-        kld = np.concatenate(self._kld)
+        found = self.positions()
+        kld = found.kld_estimate
+        with np.errstate(over="ignore"):  # an infinite perplexity is the answer for a token given no chance at all
+            change = np.exp(-found.nll) - np.exp(-found.nll_reference)
+            perplexities = [float(np.exp(nll.mean())) for nll in (found.nll_reference, found.nll)]
         return Divergence(
-            positions=len(kld),
-            mean_kld=float(kld.mean()),
-            p99_kld=float(np.percentile(kld, 99)),
-            max_kld=float(kld.max()),
-            top1=float(np.concatenate(self._same).mean()),
-            nmse=self._square_error / self._square_spread,
-            ppl_reference=_exp_mean(self._nll_reference),
-            ppl=_exp_mean(self._nll),
+            positions=len(found.kld),
+            mean_kld=kld.mean,
+            kld_low=kld.low,
+            kld_high=kld.high,
+            median_kld=float(np.median(found.kld)),
+            p99_kld=float(np.percentile(found.kld, 99)),
+            p999_kld=float(np.percentile(found.kld, 99.9)),
+            max_kld=float(found.kld.max()),
+            truncation=float(found.truncation.mean()),
+            top1=1 - float(found.other_top.mean()),
+            mean_delta_p=float(change.mean()),
+            rms_delta_p=float(np.sqrt((change**2).mean())),
+            nmse=self._square_error / self._square_spread if self._square_spread else 0.0,
+            ppl_reference=perplexities[0],
+            ppl=perplexities[1],
         )
-
-
-def _exp_mean(nll: Sequence[Doubles]) -> float:
-    with np.errstate(over="ignore"):  # an infinite perplexity is the answer for a token given no chance at all
-        return float(np.exp(np.concatenate(nll).mean()))

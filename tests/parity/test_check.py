@@ -1,18 +1,15 @@
-"""A correct export passes, and each kind of fault is found on its own rung."""
+"""A correct export passes; budgets, small samples, the recorded day, and references that cannot be used."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from gguf import GGUFReader, TokenType
-from safetensors.torch import load_file, save_file
 from tiny_model import CHATML, make_model
 from tiny_run import write_records
 
@@ -21,11 +18,14 @@ from edgeft.config import ConvertConfig, ParityConfig, ParityThresholds
 from edgeft.convert import convert
 from edgeft.dataset.records import read_records
 from edgeft.errors import EdgeftError
-from edgeft.parity.check import compare, thresholds_for
+from edgeft.parity.ladder import RUNGS
 from edgeft.parity.record import record_reference
 from edgeft.parity.reference import OpenReference
+from edgeft.parity.thresholds import BUDGETS, thresholds_for
+from edgeft.quant_types import FTYPE
 from edgeft.quantize import quantize
 from edgeft.weights import CheckpointWeights
+from parity.exports import checked
 
 CONFIG = ParityConfig(records=5, positions=256, max_new_tokens=8)
 
@@ -53,7 +53,7 @@ NOISE = {"f32": 1e-9, "f16": 1e-5, "bf16": 2e-3}
 
 @pytest.mark.parametrize("dtype", NOISE)
 def test_a_correct_export_passes(model: Checkpoint, reference: Reference, tmp_path: Path, dtype: str) -> None:
-    report = compare(reference, export(model, tmp_path / "model.gguf", dtype), CONFIG)
+    report = checked(reference, export(model, tmp_path / "model.gguf", dtype), CONFIG)
     assert report["verdict"] == "pass", report["failures"]
     assert report["type"] == dtype.upper()
     assert report["logits"]["mean_kld"] < NOISE[dtype]
@@ -67,101 +67,19 @@ def test_a_quantized_file_is_held_to_its_budget(model: Checkpoint, reference: Re
     smaller = quantize(f16, "Q8_0", tmp_path / "q8.gguf")
     loose = CONFIG.model_copy(update={"quantization": ParityThresholds(mean_kld=1.0, top1=0.0, ppl_ratio=9.0)})
     tight = CONFIG.model_copy(update={"thresholds": {"Q8_0": ParityThresholds(mean_kld=1e-9, top1=0.0, ppl_ratio=9.0)}})
-    assert compare(reference, smaller, loose)["verdict"] == "pass"
-    failed = compare(reference, smaller, tight)
-    assert (failed["verdict"], failed["rung"]) == ("fail", "logits")
+    assert checked(reference, smaller, loose)["verdict"] == "pass"
+    failed = checked(reference, smaller, tight)
+    assert (failed["verdict"], failed["rung"]) == ("fail", "quantization")
     assert "mean KLD" in failed["cause"]
-
-
-# Faults, each put into an otherwise correct export. They change a copy of the checkpoint before it is converted.
-
-
-def _edit_weights(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
-    def edit(folder: Path) -> None:
-        weights = load_file(folder / "model.safetensors")
-        change(weights)
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
-
-    return edit
-
-
-def _edit_json(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
-    def edit(folder: Path) -> None:
-        content = json.loads((folder / name).read_text())
-        change(content)
-        (folder / name).write_text(json.dumps(content))
-
-    return edit
-
-
-def _swap_layers(weights: dict[str, torch.Tensor]) -> None:
-    first, second = (f"model.layers.{layer}.mlp.up_proj.weight" for layer in (0, 1))
-    weights[first], weights[second] = weights[second], weights[first]
-
-
-def _zero(weights: dict[str, torch.Tensor]) -> None:
-    weights["model.layers.1.self_attn.o_proj.weight"].zero_()
-
-
-def _half_merged(weights: dict[str, torch.Tensor]) -> None:
-    weights["model.layers.0.mlp.down_proj.weight"] *= 0.9
-
-
-def _lose_merges(tokenizer: dict[str, Any]) -> None:
-    tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:20]
-
-
-def _other_template(folder: Path) -> None:
-    (folder / "chat_template.jinja").write_text(CHATML.replace("'\n'", "' '", 1))
-
-
-def _system_prompt(folder: Path) -> None:
-    (folder / "chat_template.jinja").write_text("<|im_start|>system\nBe brief.<|im_end|>\n" + CHATML)
-
-
-FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
-    "two layers swapped": ("logits", _edit_weights(_swap_layers)),
-    "a tensor zeroed": ("logits", _edit_weights(_zero)),
-    "an update at the wrong scale": ("logits", _edit_weights(_half_merged)),
-    "another RoPE base": ("logits", _edit_json("config.json", lambda c: c["rope_parameters"].update(rope_theta=5e4))),
-    "another norm epsilon": ("logits", _edit_json("config.json", lambda c: c.update(rms_norm_eps=0.1))),
-    "merges lost": ("token ids", _edit_json("tokenizer.json", _lose_merges)),
-    "another template": ("chat template", _other_template),
-    "a system prompt added": ("chat template", _system_prompt),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_is_found_on_its_rung(model: Checkpoint, reference: Reference, tmp_path: Path, fault: str) -> None:
-    rung, inject = FAULTS[fault]
-    shutil.copytree(model.path, tmp_path / "broken")
-    inject(tmp_path / "broken")
-    report = compare(reference, export(Checkpoint.open(tmp_path / "broken"), tmp_path / "model.gguf"), CONFIG)
-    assert report["verdict"] == "fail"
-    assert report["rung"] == rung, report["failures"]
-
-
-def test_a_turn_marker_that_is_text_is_found(model: Checkpoint, reference: Reference, tmp_path: Path) -> None:
-    """The start marker: llama.cpp itself makes <|im_end|> and its like CONTROL again, by their names."""
-    token = "<|im_start|>"
-    gguf = export(model, tmp_path / "model.gguf")
-    reader = GGUFReader(gguf.path, "r+")
-    place = reader.fields["tokenizer.ggml.tokens"].contents().index(token)
-    types = reader.fields["tokenizer.ggml.token_type"]
-    types.parts[types.data[place]][0] = TokenType.NORMAL
-    reader.data.flush()
-    report = compare(reference, gguf, CONFIG)
-    assert (report["verdict"], report["rung"]) == ("fail", "token types"), report["failures"]
-    assert token in report["where"]
 
 
 def test_not_a_number_fails(model: Checkpoint, reference: Reference, tmp_path: Path) -> None:
     """A reference whose logits are not finite can never pass: NaN compares false with every threshold."""
     with np.load(reference.path) as arrays:
         broken = {name: arrays[name] for name in arrays}
-    broken["logits_0"] = np.full_like(broken["logits_0"], np.nan)
+    broken["log_p"] = np.full_like(broken["log_p"], np.nan)
     np.savez(tmp_path / "nan.npz", **broken)
-    report = compare(Reference(tmp_path / "nan.npz"), export(model, tmp_path / "model.gguf"), CONFIG)
+    report = checked(Reference(tmp_path / "nan.npz"), export(model, tmp_path / "model.gguf"), CONFIG)
     assert report["verdict"] == "fail"
 
 
@@ -176,10 +94,66 @@ def test_positions_are_limited(model: Checkpoint, tmp_path: Path) -> None:
 def test_what_is_no_reference_is_refused(model: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "reference.npz").write_bytes(b"PK not a zip")
     with pytest.raises(EdgeftError, match="not a parity reference"):
-        compare(Reference(tmp_path / "reference.npz"), export(model, tmp_path / "model.gguf"), CONFIG)
+        checked(Reference(tmp_path / "reference.npz"), export(model, tmp_path / "model.gguf"), CONFIG)
 
 
 def test_thresholds_by_type() -> None:
     assert thresholds_for("F16", CONFIG) == CONFIG.conversion
-    assert thresholds_for("Q4_K_M", CONFIG) == CONFIG.quantization
-    assert thresholds_for("mixed", CONFIG) == CONFIG.quantization
+    assert thresholds_for("Q4_K_M", CONFIG) == BUDGETS["Q4_K_M"]
+    assert thresholds_for("mixed", CONFIG) == BUDGETS["Q4_K_M"]
+    own = ParityThresholds(mean_kld=0.5, top1=0.5, ppl_ratio=2.0)
+    changed = CONFIG.model_copy(update={"quantization": own})
+    assert thresholds_for("Q4_K_M", changed) == thresholds_for("mixed", changed) == own
+    assert thresholds_for("BF16", changed) == BUDGETS["BF16"]
+    assert set(BUDGETS) <= set(FTYPE)
+
+
+def test_a_sample_that_is_too_small_decides_nothing(model: Checkpoint, reference: Reference, tmp_path: Path) -> None:
+    """The budget is put into the interval: neither pass nor fail can be said of it."""
+    smaller = quantize(export(model, tmp_path / "f16.gguf", "f16"), "Q8_0", tmp_path / "q8.gguf")
+    figures = checked(reference, smaller, CONFIG)["logits"]
+    assert figures["kld_low"] < figures["mean_kld"] < figures["kld_high"]
+    between = ParityThresholds(mean_kld=figures["mean_kld"], top1=0.0, ppl_ratio=9.0)
+    report = checked(reference, smaller, CONFIG.model_copy(update={"quantization": between}))
+    assert (report["verdict"], report["rung"]) == ("undecided", "quantization")
+    assert "record more" in report["remedy"]
+
+
+def test_what_is_kept_gives_the_figures_of_the_whole(model: Checkpoint, reference: Reference, tmp_path: Path) -> None:
+    write_records(tmp_path / "test.jsonl", 5)
+    records = read_records(tmp_path / "test.jsonl")
+    config = CONFIG.model_copy(update={"kept_tokens": 0})
+    whole = record_reference(model, None, records, config, "cpu", tmp_path / "whole.npz")
+    smaller = quantize(export(model, tmp_path / "f16.gguf", "f16"), "Q4_0", tmp_path / "q4.gguf")
+    full, kept = (checked(one, smaller, CONFIG)["logits"] for one in (whole, reference))
+    assert kept["mean_kld"] <= full["mean_kld"] <= kept["mean_kld"] + kept["truncation"]
+    assert kept["truncation"] > 0 == full["truncation"]
+    for figure in ("top1", "ppl", "ppl_reference", "rms_delta_p"):  # float32 holds both references
+        assert kept[figure] == pytest.approx(full[figure], rel=1e-5)
+
+
+def test_a_template_with_the_date_is_rendered_as_of_the_recorded_day(model: Checkpoint, tmp_path: Path) -> None:
+    dated = tmp_path / "model"
+    shutil.copytree(model.path, dated)
+    (dated / "chat_template.jinja").write_text("Today is {{ strftime_now('%d %B %Y') }}.\n" + CHATML)
+    write_records(tmp_path / "test.jsonl", 2)
+    records = read_records(tmp_path / "test.jsonl")
+    made = record_reference(Checkpoint.open(dated), None, records, CONFIG, "cpu", tmp_path / "reference.npz")
+    gguf = export(Checkpoint.open(dated), tmp_path / "model.gguf")
+    assert checked(made, gguf, CONFIG)["verdict"] == "pass"
+    later = tmp_path / "later.npz"
+    with np.load(made.path) as arrays:
+        kept = {name: arrays[name] for name in arrays}
+    today = datetime.now().strftime("%d %B %Y")
+    content = bytes(kept["content"]).decode().replace(today, "03 May 2021")
+    recorded = re.sub(r'"rendered_at": "[^"]*"', '"rendered_at": "2021-05-03T12:00:00"', content)
+    np.savez(later, **{**kept, "content": np.frombuffer(recorded.encode(), dtype=np.uint8)})
+    report = checked(Reference(later), gguf, CONFIG)
+    found = {rung["name"]: rung["status"] for rung in report["rungs"]}
+    assert found["chat template"] == "pass", report["failures"]
+
+
+def test_a_report_is_json_with_every_rung(model: Checkpoint, reference: Reference, tmp_path: Path) -> None:
+    report = checked(reference, export(model, tmp_path / "model.gguf"), CONFIG)
+    assert [rung["name"] for rung in report["rungs"]] == list(RUNGS)
+    assert json.loads(json.dumps(report)) == report

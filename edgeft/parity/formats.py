@@ -1,0 +1,95 @@
+"""A report in the forms that others read: one sentence, Markdown for a pull request, JUnit's XML for CI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+Report = Mapping[str, Any]
+
+_MARKS = {"pass": "pass", "fail": "**fail**", "undecided": "undecided", "skipped": ""}
+
+
+def sentence(report: Report) -> str:
+    """Returns which step lost what and what to do; for a file that passes, what each step cost."""
+    if report["verdict"] != "pass":
+        remedy = f"; {report['remedy']}" if report["remedy"] else ""
+        said = "fails at" if report["verdict"] == "fail" else "is undecided at"
+        return f"{report['type']} {said} {report['rung']}: {report['cause']}{remedy}"
+    step = "conversion" if _rung(report, "logits")["status"] == "pass" else "quantization"
+    costs = [f"{step} costs a mean KLD of {report['logits']['mean_kld']:.2g}"]
+    if report["merge"]:
+        costs.append(f"merging {report['merge']['mean_kld']:.2g}")
+    if report["served"]:
+        costs.append(f"bfloat16, as the model is served, would cost {report['served']['mean_kld']:.2g}")
+    return f"{report['type']} passes: {', '.join(costs)}"
+
+
+def _rung(report: Report, name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(one for one in report["rungs"] if one["name"] == name)
+    return found
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    """Returns a table of all files, and below it the ladder of each that did not pass."""
+    lines = ["| file | type | mean KLD | 99% KLD | same top | perplexity | answers | parity |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for report in reports:
+        cells = [report["file"], report["type"], *_numbers(report), _MARKS[report["verdict"]]]
+        lines.append(f"| {' | '.join(_cell(text) for text in cells)} |")
+    for report in reports:
+        lines += ["", f"**{_cell(report['file'])}**: {_cell(sentence(report))}"]
+        if report["verdict"] != "pass":
+            lines += ["", "| rung | verdict | cause | where |", "| --- | --- | --- | --- |"]
+            lines += [
+                f"| {one['name']} | {_MARKS[one['status']]} | {_cause(one, 'cause')} | {_cause(one, 'where')} |"
+                for one in report["rungs"]
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(report: Report) -> list[str]:
+    if not report["logits"]:
+        return [""] * 5
+    figures, greedy = report["logits"], report["greedy"]
+    told = [f"{figures['mean_kld']:.2g} ({figures['kld_low']:.2g} to {figures['kld_high']:.2g})"]
+    told += [f"{figures['p99_kld']:.2g}", f"{figures['top1']:.1%}", f"{figures['ppl_ratio']:.4f}"]
+    return [*told, f"{greedy['same']} of {greedy['records']}" if greedy else ""]
+
+
+def _cause(one: Mapping[str, Any], key: str) -> str:
+    return "; ".join(_cell(str(failure[key])) for failure in one["failures"])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def junit(reports: Sequence[Report]) -> str:
+    """Returns a test suite for each file with a test case for each rung; what is undecided is skipped, with the reason.
+
+    The schema is the one that Jenkins, GitLab and GitHub's actions read (testmoapp/junitxml).
+    """
+    root = ElementTree.Element("testsuites", name="edgeft parity")
+    for report in reports:
+        states = [one["status"] for one in report["rungs"]]
+        counts = {"tests": len(states), "failures": states.count("fail")}
+        counts["skipped"] = len(states) - states.count("pass") - states.count("fail")
+        attributes = {"name": _plain(report["file"])} | {key: str(value) for key, value in counts.items()}
+        suite = ElementTree.SubElement(root, "testsuite", attributes)
+        for one in report["rungs"]:
+            case = ElementTree.SubElement(suite, "testcase", name=one["name"], classname=_plain(report["file"]))
+            causes = [_plain(failure["cause"]) for failure in one["failures"]]
+            if one["status"] == "fail":
+                failure = ElementTree.SubElement(case, "failure", message=causes[0])
+                failure.text = "\n".join(f"{_plain(f['cause'])}\n  {_plain(f['where'])}" for f in one["failures"])
+            elif one["status"] != "pass":
+                ElementTree.SubElement(case, "skipped", message=causes[0] if causes else one["status"])
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Returns a text without the characters that XML cannot hold."""
+    return "".join(letter if letter.isprintable() or letter in "\t\n" else "\ufffd" for letter in text)

@@ -1,0 +1,73 @@
+"""The ladder: rungs in the order in which a model becomes an answer. The first broken one names the culprit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Status = Literal["pass", "fail", "undecided", "skipped"]
+
+RUNGS = (
+    "file",
+    "metadata",
+    "token types",
+    "token ids",
+    "chat template",
+    "weights",
+    "logits",
+    "merge",
+    "quantization",
+    "runtime",
+    "answers",
+    "ending",
+    "task",
+)
+"""Every rung; `logits` holds unquantized files to the arithmetic's noise, `quantization` the others to a budget."""
+
+_MOST_NAMES = 6
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing found wrong: what, in one sentence, where (keys, tensors, tokens, texts), and what to do."""
+
+    rung: str
+    cause: str
+    where: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What one rung found: its figures, and its failures where it is broken."""
+
+    name: str
+    status: Status
+    figures: dict[str, Any] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the rung as a JSON object."""
+        return {**asdict(self), "failures": [asdict(failure) for failure in self.failures]}
+
+
+def rung(name: str, failures: Iterable[Failure], figures: dict[str, Any] | None = None) -> Rung:
+    """Returns a rung that fails where there are failures and passes where there are none."""
+    found = tuple(failures)
+    return Rung(name, "fail" if found else "pass", figures or {}, found)
+
+
+def verdict(rungs: Sequence[Rung]) -> tuple[Status, Failure]:
+    """Returns the verdict on a file, and the failure, or the open question, of the first rung that did not pass."""
+    for status in ("fail", "undecided"):
+        for one in rungs:
+            if one.status == status and one.failures:
+                return one.status, one.failures[0]
+    return "pass", Failure("", "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the first of many names, and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,154 @@
+"""The file's predictions against the reference's: noise, budget, merge, runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from edgeft.config import ParityThresholds
+from edgeft.llamacpp import Engine, Runtime
+from edgeft.parity.ladder import Failure, Rung, Status
+from edgeft.parity.reference import OpenReference
+from edgeft.parity.statistics import Divergence, DivergenceMeter, Estimate, Positions
+from edgeft.progress import Progress
+
+_LOGITS, _QUANTIZATION, _MERGE, _RUNTIME = "logits", "quantization", "merge", "runtime"
+_RUNTIME_POSITIONS: Final = 256
+"""Positions that are run again under other runtimes: enough to see a fault, a fraction of the check's time."""
+RUNTIMES: Final[Mapping[str, Runtime]] = {
+    "F16 KV": Runtime("F16"),
+    "F16 KV, flash attention": Runtime("F16", flash_attention=True),
+    "F16 KV, 1 thread": Runtime("F16", threads=1),
+}
+"""What is tried beside the runtime of the check, with as many threads as it has where none are named."""
+
+
+def measure(engine: Engine, reference: OpenReference, progress: Progress) -> DivergenceMeter:
+    """Runs the file over every record's tokens, as they were recorded."""
+    meter = DivergenceMeter()
+    records = reference.content.records
+    for number, record in enumerate(records):
+        progress(number, len(records), "logits")
+        kept, targets, first = reference.distributions(number), record.targets, record.first_scored
+        for start, rows in engine.logit_chunks(record.ids[: first + record.n_scored], first):
+            part = slice(start - first, start - first + len(rows))
+            meter.add(kept.slice(part.start, part.stop), rows, targets[part], number)
+    return meter
+
+
+def check_conversion(divergence: Divergence, limits: ParityThresholds) -> Rung:
+    """Holds an unquantized file to the noise of the arithmetic: what is more is a bug, whatever the sample."""
+    failures = list(_over(divergence, limits, _LOGITS))
+    remedy = "the weights are the model's, so the graph is not: is this architecture converted and supported right?"
+    failures = [
+        Failure(_LOGITS, f"{one.cause}: more than the noise of arithmetic", one.where, remedy) for one in failures
+    ]
+    return Rung(_LOGITS, "fail" if failures else "pass", divergence.to_json(), tuple(failures))
+
+
+def _over(divergence: Divergence, limits: ParityThresholds, name: str) -> Iterator[Failure]:
+    # Written so that NaN, which compares false with everything, fails.
+    if not divergence.mean_kld <= limits.mean_kld:
+        yield Failure(name, f"mean KLD is {divergence.mean_kld:.2e}, the limit {limits.mean_kld:.2e}")
+    if not divergence.top1 >= limits.top1:
+        yield Failure(name, f"the same top token at {divergence.top1:.1%} of positions, the limit {limits.top1:.1%}")
+    if not 1 / limits.ppl_ratio <= divergence.ppl_ratio <= limits.ppl_ratio:
+        yield Failure(name, f"perplexity is {divergence.ppl_ratio:.4f} of the reference's, limit {limits.ppl_ratio}")
+
+
+def check_quantization(
+    positions: Positions, divergence: Divergence, limits: ParityThresholds, weights: Mapping[str, Any]
+) -> Rung:
+    """Holds a quantized file to its budget: a confidence interval within it passes, one beyond it fails."""
+    states: list[tuple[Status, str]] = []
+    for estimate, limit, told in _judged(positions, limits):
+        said = estimate.verdict(limit)
+        state: Status = "pass" if said == "pass" else "undecided" if said == "undecided" else "fail"
+        if state != "pass":
+            states.append((state, told))
+    remedy = "choose a larger type, quantize with an importance matrix, or keep the tensors named in a larger type"
+    failed = [told for state, told in states if state == "fail"]
+    if failed:
+        found = tuple(Failure(_QUANTIZATION, told, _worst_tensors(weights), remedy) for told in failed)
+        return Rung(_QUANTIZATION, "fail", divergence.to_json(), found)
+    if states:
+        more = "record more: the interval holds the limit (edgeft parity record --records, --positions)"
+        found = tuple(Failure(_QUANTIZATION, told, "", more) for _, told in states)
+        return Rung(_QUANTIZATION, "undecided", divergence.to_json(), found)
+    return Rung(_QUANTIZATION, "pass", divergence.to_json())
+
+
+def _judged(positions: Positions, limits: ParityThresholds) -> Iterator[tuple[Estimate, float, str]]:
+    kld, other, change = positions.kld_estimate, positions.other_top_estimate, positions.nll_change
+    told = f"mean KLD is {kld.mean:.3g} ({kld.low:.3g} to {kld.high:.3g}), the budget {limits.mean_kld:g}"
+    yield kld, limits.mean_kld, told
+    share = Estimate(other.mean, max(other.low, 0.0), min(other.high, 1.0))
+    told = f"the same top token at {1 - other.mean:.1%} of positions ({1 - share.high:.1%} to {1 - share.low:.1%})"
+    yield share, 1 - limits.top1, f"{told}, the budget {limits.top1:.1%}"
+    size = change if change.mean >= 0 else Estimate(-change.mean, -change.high, -change.low)
+    ratios = [_exp(value) for value in (change.mean, change.low, change.high)]
+    told = f"perplexity is {ratios[0]:.4f} of the reference's ({ratios[1]:.4f} to {ratios[2]:.4f})"
+    yield size, math.log(limits.ppl_ratio), f"{told}, the budget {limits.ppl_ratio:g}"
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
+def _worst_tensors(weights: Mapping[str, Any]) -> str:
+    """Names the tensors whose weights were rounded far more than the file's others."""
+    typical = float(weights["median_error"])
+    far = [one for one in weights["worst"] if one["relative_error"] > 2 * typical]
+    return ", ".join(f"{one['tensor']} ({one['type']}, rounded by {one['relative_error']:.0%})" for one in far)
+
+
+def check_merge(figures: Mapping[str, float] | None, limits: ParityThresholds) -> Rung:
+    """Tells how far the merged model is from the one that was trained, as it was measured when it was recorded."""
+    if figures is None:
+        return Rung(_MERGE, "skipped", {})
+    divergence = Divergence.from_json(figures)
+    failures = tuple(
+        Failure(_MERGE, f"merging lost it: {one.cause}", "", "merge into the base that the adapter was trained on")
+        for one in _over(divergence, limits, _MERGE)
+    )
+    return Rung(_MERGE, "fail" if failures else "pass", dict(figures), failures)
+
+
+def check_runtime(engine: Engine, reference: OpenReference, most_kld: float, progress: Progress) -> Rung:
+    """Runs some records again as users run a file; more than rounding between the runtimes is a fault of the build."""
+    figures: dict[str, Any] = {}
+    failures: list[Failure] = []
+    before = engine.runtime
+    base = _sampled(engine, reference)
+    for number, (name, runtime) in enumerate(RUNTIMES.items()):
+        progress(number, len(RUNTIMES), f"runtime: {name}")
+        tried = runtime if runtime.threads else replace(runtime, threads=before.threads)
+        if tried == before:
+            continue
+        engine.run_as(tried)
+        found = _sampled(engine, reference)
+        kld, change = found.kld_estimate.mean, float(abs(found.nll - base.nll).mean())
+        figures[name] = {"mean_kld": kld, "base_kld": base.kld_estimate.mean, "mean_nll_change": change}
+        if not kld <= base.kld_estimate.mean + most_kld:
+            what = f"with {name} the mean KLD is {kld:.2e}, {base.kld_estimate.mean:.2e} without"
+            failures.append(Failure(_RUNTIME, what, name, "run without it, or use another build of llama.cpp"))
+    engine.run_as(before)
+    return Rung(_RUNTIME, "fail" if failures else "pass", figures, tuple(failures))
+
+
+def _sampled(engine: Engine, reference: OpenReference) -> Positions:
+    """Measures the first records, some positions in all."""
+    meter = DivergenceMeter()
+    left = _RUNTIME_POSITIONS
+    for number, record in enumerate(reference.content.records):
+        count = min(record.n_scored, left)
+        kept, first = reference.distributions(number).slice(0, count), record.first_scored
+        for start, rows in engine.logit_chunks(record.ids[: first + count], first):
+            part = slice(start - first, start - first + len(rows))
+            meter.add(kept.slice(part.start, part.stop), rows, record.targets[part], number)
+        left -= count
+        if left <= 0:
+            break
+    return meter.positions()

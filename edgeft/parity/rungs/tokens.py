@@ -1,0 +1,192 @@
+"""The tokenizer in the file: token types, end tokens, ids of every text, and the chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from edgeft.errors import EdgeftError
+from edgeft.llamacpp import Vocabulary
+from edgeft.parity.gguf_header import GgufHeader, Strings
+from edgeft.parity.ladder import Failure, Rung, listed, rung
+from edgeft.parity.reference import ReferenceContent, ReferenceRecord
+
+_TYPES, _IDS, _TEMPLATE = "token types", "token ids", "chat template"
+_CONVERT_AGAIN = "convert the model again from its own tokenizer files"
+_SPACE: Final = "\u2581"
+
+
+def check_token_types(vocabulary: Vocabulary, content: ReferenceContent) -> Rung:
+    """Turn markers must be CONTROL, trained end tokens must stop generation, and every token must be the same text."""
+    return rung(_TYPES, _type_failures(vocabulary, content), {"tokens": vocabulary.n_vocab})
+
+
+def check_token_ids(vocabulary: Vocabulary, header: GgufHeader, content: ReferenceContent) -> Rung:
+    """Every probe and every record's prompt must give the ids that were trained on."""
+    texts = list(_texts(vocabulary, content))
+    wrong = [one for one in texts if one.theirs != one.ours]
+    failures = [_named(wrong, len(texts), vocabulary, header, content)] if wrong else []
+    return rung(_IDS, failures, {"texts": len(texts), "wrong": len(wrong)})
+
+
+def check_template(vocabulary: Vocabulary, content: ReferenceContent) -> Rung:
+    """The file's own template must render the prompts that were trained, as of the day on which they were recorded."""
+    failures: list[Failure] = []
+    wrong = 0
+    for record in content.records:
+        failure = _template_failure(vocabulary, record, content)
+        wrong += failure is not None
+        if failure is not None and not failures:
+            failures.append(failure)
+    return rung(_TEMPLATE, failures, {"prompts": len(content.records), "wrong": wrong})
+
+
+def _type_failures(vocabulary: Vocabulary, content: ReferenceContent) -> Iterator[Failure]:
+    other = [
+        f"token {token}: {_text(shown)!r} instead of {_text(piece.encode('latin-1'))!r}"
+        for token, piece in content.pieces.items()
+        if (shown := _piece(vocabulary, int(token))) != piece.encode("latin-1")
+    ]
+    if other:
+        what = f"{len(other)} of {len(content.pieces)} tokens are another text in the file"
+        yield Failure(_TYPES, f"the file has another vocabulary: {what}", listed(other[:2]), _CONVERT_AGAIN)
+        return
+    for token in content.end_ids:
+        if not vocabulary.ends(token):
+            what = "a trained end token does not stop llama.cpp: answers run on"
+            remedy = "set tokenizer.ggml.eos_token_id or eot_token_id to it (gguf-set-metadata), or convert again"
+            yield Failure(_TYPES, what, _shown(vocabulary, token), remedy)
+    for token in content.control_ids:
+        if not vocabulary.is_control(token):
+            what = "a special token of the template is not of type CONTROL in the file: it is matched and shown as text"
+            yield Failure(_TYPES, what, _shown(vocabulary, token), _CONVERT_AGAIN)
+
+
+def _piece(vocabulary: Vocabulary, token: int) -> bytes:
+    return vocabulary.piece(token, special=True) if token < vocabulary.n_vocab else b""
+
+
+def _text(piece: bytes) -> str:
+    return piece.decode(errors="replace")
+
+
+def _shown(vocabulary: Vocabulary, token: int) -> str:
+    return f"token {token} {_text(_piece(vocabulary, token))!r}"
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A text with the ids of both sides; `added` says that what a tokenizer adds on its own is in them."""
+
+    text: str
+    theirs: list[int]
+    ours: list[int]
+    added: bool = False
+
+
+def _texts(vocabulary: Vocabulary, content: ReferenceContent) -> Iterator[_Text]:
+    for text, ids in content.probe_ids.items():
+        yield _Text(text, ids, vocabulary.encode_prompt(text))
+    yield _Text("", content.added_ids, vocabulary.encode("", framed=True), added=True)
+    for record in content.records:
+        yield _Text(record.rendered_prompt, record.prompt_ids, vocabulary.encode_prompt(record.rendered_prompt))
+
+
+def _named(
+    wrong: Sequence[_Text], count: int, vocabulary: Vocabulary, header: GgufHeader, content: ReferenceContent
+) -> Failure:
+    """Returns the failure with the likeliest cause: what the file lacks first, then what the ids have in common."""
+    what, key = _cause(wrong, vocabulary, header, content)
+    one = next((text for text in wrong if not text.added), wrong[0])
+    place = next(
+        (i for i, (a, b) in enumerate(zip(one.theirs, one.ours, strict=False)) if a != b),
+        min(len(one.theirs), len(one.ours)),
+    )
+    part = slice(place, place + 8)
+    example = f"{one.text[:200]!r} at token {place}: trained with {one.theirs[part]}, the file gives {one.ours[part]}"
+    cause = f"{what}: {len(wrong)} of {count} texts get other token ids than those trained"
+    return Failure(_IDS, cause, f"{key}; {example}", _CONVERT_AGAIN)
+
+
+def _cause(
+    wrong: Sequence[_Text], vocabulary: Vocabulary, header: GgufHeader, content: ReferenceContent
+) -> tuple[str, str]:
+    plain = [text for text in wrong if not text.added]
+    if added := [text for text in wrong if text.added]:
+        return _added_cause(added[0], content)
+    merges, scores = header.keys.get("tokenizer.ggml.merges"), header.keys.get("tokenizer.ggml.scores")
+    kind = header.keys.get("tokenizer.ggml.model")
+    if kind == "gpt2" and content.model.merges is not None:
+        found = merges.count if isinstance(merges, Strings) else 0
+        if found < content.model.merges:
+            return f"{content.model.merges - found} of {content.model.merges} merges are lost", "tokenizer.ggml.merges"
+    if kind == "llama" and (not isinstance(scores, np.ndarray) or len(np.unique(scores)) <= 2):
+        return "the tokens' scores are lost", "tokenizer.ggml.scores"
+    if all(_differs_by_a_space(text, vocabulary) for text in plain):
+        return "the space before a text is another", "tokenizer.ggml.add_space_prefix"
+    pre = header.keys.get("tokenizer.ggml.pre")
+    return f"the text is split otherwise before it is tokenized (pre-tokenizer {pre!r})", "tokenizer.ggml.pre"
+
+
+def _added_cause(one: _Text, content: ReferenceContent) -> tuple[str, str]:
+    """What a tokenizer adds on its own is wrong, and nothing else."""
+    bos = content.bos_id
+    if bos is not None and one.ours[:1] == [bos] and one.theirs[:1] != [bos]:
+        what = "the file adds a BOS that the model's tokenizer does not add, and a template that has one gets two"
+        return what, "tokenizer.ggml.add_bos_token"
+    if bos is not None and one.theirs[:1] == [bos] and one.ours[:1] != [bos]:
+        return "the BOS before a text is missing", "tokenizer.ggml.add_bos_token, tokenizer.ggml.bos_token_id"
+    if len(one.ours) > len(one.theirs):
+        return (
+            "the file adds a token that the model's tokenizer does not add",
+            "tokenizer.ggml.add_bos_token, tokenizer.ggml.add_eos_token",
+        )
+    return "a token that the model's tokenizer adds is missing or another", "tokenizer.ggml.bos_token_id"
+
+
+def _differs_by_a_space(one: _Text, vocabulary: Vocabulary) -> bool:
+    shown = [b"".join(vocabulary.piece(token, special=True) for token in ids) for ids in (one.theirs, one.ours)]
+    return shown[0] != shown[1] and shown[0].replace(b" ", b"") == shown[1].replace(b" ", b"")
+
+
+def _template_failure(vocabulary: Vocabulary, record: ReferenceRecord, content: ReferenceContent) -> Failure | None:
+    key = "tokenizer.chat_template"
+    try:
+        rendered = vocabulary.render(record.messages, tools=record.tools, now=content.now)
+    except EdgeftError as error:
+        return Failure(_TEMPLATE, error.problems[0].what, key, _CONVERT_AGAIN)
+    trained = record.rendered_prompt
+    if rendered == trained:
+        return None
+    start = next((i for i, (a, b) in enumerate(zip(trained, rendered, strict=False)) if a != b), None)
+    start = min(len(trained), len(rendered)) if start is None else start
+    place = f"{key}: trained {_around(trained, start)}, the file gives {_around(rendered, start)}"
+    if vocabulary.adds_bos and content.bos_id is not None:
+        bos = _text(_piece(vocabulary, content.bos_id))
+        if rendered == bos + trained:
+            what = "BOS doubled: the file's chat template writes one, and the file asks for one before every text"
+            return Failure(_TEMPLATE, what, place, "take the BOS out of the template, or set add_bos_token to false")
+    markers = {content.pieces[str(token)].encode("latin-1").decode(errors="replace") for token in content.control_ids}
+    lost = sorted(marker for marker in markers if marker in trained and marker not in rendered)
+    remedy = "convert again from the folder with the chat template that was trained, or pass it to the runtime"
+    if lost:
+        what = f"the file has another model's chat template: it never writes {listed(lost)}"
+        return Failure(_TEMPLATE, what, place, remedy)
+    said = {str(message.get("role")) for message in record.messages}
+    if len(rendered) != len(trained) and "system" not in said and _system_part(trained) != _system_part(rendered):
+        what = "the file's chat template puts in another system prompt than the one that was trained"
+        return Failure(_TEMPLATE, what, place, remedy)
+    return Failure(_TEMPLATE, "the file's chat template renders another prompt than was trained", place, remedy)
+
+
+def _system_part(rendered: str) -> str:
+    """Returns what follows the word "system" before the user's turn; "" where there is none."""
+    before = rendered.partition("user")[0]
+    return before.partition("system")[2]
+
+
+def _around(text: str, place: int) -> str:
+    return repr(text[max(0, place - 20) : place + 60])

@@ -1,0 +1,96 @@
+"""Every fault that exports are known to have, put into a correct file: each is found, on its rung, by its name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from convert.models import to_gguf
+
+from edgeft.artifacts import GgufFile
+from edgeft.config import ParityThresholds
+from edgeft.quantize import quantize
+from parity.exports import CONFIG, Export, checked, gemma, sentencepiece_llama, tuned_llama
+from parity.faults import FAULTS
+from parity.gguf_edit import Parts
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Export]:
+    root = tmp_path_factory.mktemp("exports")
+    return {make.__name__: make(root / make.__name__) for make in (tuned_llama, sentencepiece_llama, gemma)}
+
+
+@pytest.fixture(scope="module")
+def parts(exports: dict[str, Export], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The files that faults are put into: each model's F32 file, and what some faults need beside."""
+    root = tmp_path_factory.mktemp("parts")
+    tuned = exports["tuned_llama"]
+    return {
+        **{name: export.gguf.path for name, export in exports.items()},
+        "base": to_gguf(tuned.base.path, root / "base.gguf").path,
+        "Q8_0": quantize(tuned.gguf, "Q8_0", root / "q8.gguf").path,
+    }
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found_and_named(
+    name: str, exports: dict[str, Export], parts: dict[str, Path], tmp_path: Path
+) -> None:
+    fault = FAULTS[name]
+    file = Parts(parts[fault.model])
+    fault.edit(file, parts)
+    export = exports.get(fault.model, exports["tuned_llama"])
+    report = checked(export.reference, GgufFile(file.write(tmp_path / "faulty.gguf")))
+    told = {key: report[key] for key in ("verdict", "rung", "cause", "where")}
+    assert (report["verdict"], report["rung"]) == ("fail", fault.rung), told
+    assert re.search(fault.cause, report["cause"]), told
+    assert re.search(fault.where, report["where"]), told
+
+
+@pytest.mark.parametrize("model", ["tuned_llama", "sentencepiece_llama", "gemma"])
+def test_taken_apart_and_put_together_it_passes(model: str, exports: dict[str, Export], tmp_path: Path) -> None:
+    """Else a fault might be found that the test's own tools have made."""
+    export = exports[model]
+    same = Parts(export.gguf.path).write(tmp_path / "same.gguf")
+    report = checked(export.reference, GgufFile(same))
+    assert report["verdict"] == "pass", report["failures"]
+
+
+def test_quantized_it_passes(exports: dict[str, Export], parts: dict[str, Path]) -> None:
+    report = checked(exports["tuned_llama"].reference, GgufFile(parts["Q8_0"]))
+    assert report["verdict"] == "pass", report["failures"]
+
+
+@pytest.mark.parametrize("cut", [16, 2000, -1000])
+def test_a_truncated_file(exports: dict[str, Export], tmp_path: Path, cut: int) -> None:
+    export = exports["tuned_llama"]
+    (tmp_path / "cut.gguf").write_bytes(export.gguf.path.read_bytes()[:cut])
+    report = checked(export.reference, GgufFile(tmp_path / "cut.gguf"))
+    assert (report["verdict"], report["rung"]) == ("fail", "file")
+    assert re.search("truncated|cannot be read", report["cause"])
+
+
+def test_the_file_of_another_family(exports: dict[str, Export]) -> None:
+    report = checked(exports["tuned_llama"].reference, exports["gemma"].gguf)
+    assert (report["verdict"], report["rung"]) == ("fail", "metadata")
+    assert "architecture is 'gemma2', the model's is 'llama'" in report["cause"]
+
+
+def test_one_layer_quantized_to_two_bits(exports: dict[str, Export], parts: dict[str, Path], tmp_path: Path) -> None:
+    """Its type is stated, so it is no damage but a budget that is spent in one place, which is named."""
+    export = exports["tuned_llama"]
+    two = Parts(quantize(export.gguf, "Q2_K", tmp_path / "q2.gguf").path)
+    file = Parts(parts["Q8_0"])
+    name = "blk.1.ffn_down.weight"
+    file.tensors[name] = two.tensors[name]
+    budget = ParityThresholds(mean_kld=1e-4, top1=0.0, ppl_ratio=9.0)
+    config = CONFIG.model_copy(update={"quantization": budget})
+    report = checked(export.reference, GgufFile(file.write(tmp_path / "mixed.gguf")), config)
+    assert (report["verdict"], report["rung"]) == ("fail", "quantization"), report["failures"]
+    assert re.fullmatch(r"blk\.1\.ffn_down\.weight \(Q[23]_K, rounded by \d+%\)", report["where"])
+
+
+def test_there_are_at_least_thirty_faults() -> None:
+    assert len(FAULTS) >= 30
