@@ -9,7 +9,7 @@ READY := $(VENV)/.stamp-setup
 
 # `make -j train quantize` must still train before it quantizes.
 .NOTPARALLEL:
-.PHONY: help setup train quantize parity chat test test-oracle check clean distclean
+.PHONY: help setup train quantize parity chat test test-oracle false-alarms check clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ test: $(READY) ## run the tests
 test-oracle: $(READY) ## hold every family, option and vocabulary to llama.cpp's own, as tables
 	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py \
 		tests/convert/test_vocabularies.py $(TESTARGS)
+
+false-alarms: $(READY) ## hold correct exports of every family, option and type to their references, as a table
+	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q -s tests/parity/test_false_alarms.py $(TESTARGS)
 
 check: $(READY) ## run the linter, the formatter's check and the type checker
 	$(BIN)/ruff check

@@ -44,7 +44,8 @@ def places(header: GgufHeader, names: list[str]) -> dict[str, Place]:
         for spelled, expert in _spellings(name):
             there = table.get_name(spelled, try_suffixes=(".weight", ".bias"))
             if there is not None:
-                found[name] = Place(there, expert)
+                # gguf's table may leave out the end of a name that the checkpoint spells without one.
+                found[name] = Place(f"{there}.weight" if f"{there}.weight" in header.tensors else there, expert)
                 break
     return found
 

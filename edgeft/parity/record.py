@@ -53,7 +53,7 @@ def record_reference(
 
     `merged` gives tokenizer and chat template, and everything else too unless `model` is given. The same tokens are run
     through the merged model in bfloat16, as it is served, and with `live` (base, and what was trained) through the
-    model as it was trained, 4-bit base and all. How far these are from float32 is kept in the reference, and the latter as
+    model as it was trained, 4-bit base and all. How far these are from float32 is kept in the reference, the latter as
     merge.json beside it. Raises EdgeftError when a record's last turn could not be trained.
     """
     hf.quiet()

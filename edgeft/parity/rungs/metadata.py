@@ -48,11 +48,12 @@ _NUMBERS: Final = (
 _SOFT_CAPS: Final = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
 # What newer architectures (Gemma 4) give to each layer in another way; it is held to where that is known not to be.
 _BY_LAYER: Final = ("intermediate_size", "num_key_value_heads", "head_dim")
+_SLIDING: Final = "sliding_attention"
 # The kinds of layers that have a rotary embedding of their own, and the key of its base.
 _BASES: Final = (
     ("", "rope.freq_base"),
     ("full_attention", "rope.freq_base"),
-    ("sliding_attention", "rope.freq_base_swa"),
+    (_SLIDING, "rope.freq_base_swa"),
 )
 # GGUF keeps float32, config.json a decimal of a few places.
 _RELATIVE = 1e-6
@@ -128,7 +129,7 @@ def _frequency_failures(header: GgufHeader, facts: ModelFacts) -> Iterator[Failu
     """Compares what the rotary embedding turns by, whatever the keys that say so: base, scaling, factors."""
     for kind, bases in _BASES:
         theirs = np.array(facts.frequencies.get(kind, []), dtype=np.float64)
-        ours = _frequencies(header, header.arch_key(bases), 2 * len(theirs))
+        ours = _frequencies(header, header.arch_key(bases), 2 * len(theirs), scaled=kind != _SLIDING)
         if not len(theirs) or ours is None or not _is_plain_rope(facts, kind):
             continue
         wrong = np.flatnonzero(np.abs(ours / theirs - 1) > _FREQUENCY_RELATIVE)
@@ -149,11 +150,14 @@ def _table(facts: ModelFacts, kind: str) -> Mapping[str, Any]:
     return found
 
 
-def _frequencies(header: GgufHeader, base: Any, width: int) -> Doubles | None:
+def _frequencies(header: GgufHeader, base: Any, width: int, *, scaled: bool) -> Doubles | None:
+    """Returns the radians a token of each pair of dimensions; llama.cpp scales no layers with a sliding window."""
     dimensions = int(header.arch_key("rope.dimension_count") or width)
     if dimensions != width:
         return None
     turns: Doubles = float(base or 10000.0) ** (-np.arange(0, width, 2, dtype=np.float64) / max(width, 1))
+    if not scaled:
+        return turns
     if header.arch_key("rope.scaling.type") == "linear":
         turns = turns / float(header.arch_key("rope.scaling.factor") or 1.0)
     factors = _factors(header)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+from unicodedata import normalize
 
 import numpy as np
 
@@ -25,11 +26,17 @@ def check_token_types(vocabulary: Vocabulary, content: ReferenceContent) -> Rung
 
 
 def check_token_ids(vocabulary: Vocabulary, header: GgufHeader, content: ReferenceContent) -> Rung:
-    """Every probe and every record's prompt must give the ids that were trained on."""
+    """Every probe and every record's prompt must give the ids that were trained on.
+
+    Some tokenizers compose accents first (Unicode's NFC), which llama.cpp does for none: a text that gets the right ids
+    once it is composed is counted, and no fault of the file.
+    """
     texts = list(_texts(vocabulary, content))
-    wrong = [one for one in texts if one.theirs != one.ours]
+    other = [one for one in texts if one.theirs != one.ours]
+    wrong = [one for one in other if vocabulary.encode_prompt(normalize("NFC", one.text)) != one.theirs]
     failures = [_named(wrong, len(texts), vocabulary, header, content)] if wrong else []
-    return rung(_IDS, failures, {"texts": len(texts), "wrong": len(wrong)})
+    figures = {"texts": len(texts), "wrong": len(wrong), "not_normalized": len(other) - len(wrong)}
+    return rung(_IDS, failures, figures)
 
 
 def check_template(vocabulary: Vocabulary, content: ReferenceContent) -> Rung:
