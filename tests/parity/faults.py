@@ -213,7 +213,7 @@ FAULTS: dict[str, Fault] = {
         _new_key("tokenizer.ggml.add_bos_token", True, GGUFValueType.BOOL), "token ids", "adds a token", "add_", "gemma"
     ),
     "EOS added": Fault(
-        _new_key("tokenizer.ggml.add_eos_token", True, GGUFValueType.BOOL),
+        _key("tokenizer.ggml.add_eos_token", True),
         "token ids",
         "adds a token",
         "add_eos",

@@ -41,5 +41,5 @@ def test_the_frontier_goes_from_the_smallest_to_the_best(table: list[tuple[tuple
     assert abs(offered[-1].kld - sum(min(kld for _, kld in row) for row in table)) < 1e-9
     for smaller, larger in itertools.pairwise(offered):
         assert smaller.size_bytes < larger.size_bytes
-        assert smaller.kld > larger.kld
+        assert smaller.kld >= larger.kld  # a step may be lost in the rounding of the sum
         assert sum(smaller.types[name] != larger.types[name] for name in smaller.types) == 1
