@@ -6,15 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from edgeft.convert.upstream import default_cache, fetch_converter
+from edgeft.convert.upstream import default_cache, fetch_converter, fetch_parts
 from edgeft.errors import EdgeftError
 
 _TIMEOUT_S = 600
@@ -57,11 +56,7 @@ class Job:
 
 def converter_folder() -> Path:
     """Returns the folder with convert_hf_to_gguf.py, downloaded once; skips the test if it cannot be had."""
-    cache = os.environ.get("EDGEFT_ORACLE_CACHE")
-    try:
-        return fetch_converter(Path(cache) if cache else default_cache())
-    except EdgeftError as error:
-        pytest.skip(error.problems[0].what)
+    return _or_skip(fetch_converter)
 
 
 def converter_environment() -> dict[str, str]:
@@ -72,12 +67,16 @@ def converter_environment() -> dict[str, str]:
 
 def vocabularies_folder() -> Path:
     """Returns the folder with the vocabularies of llama.cpp's own tests, unpacked once; skips if it cannot be had."""
-    number = version("llama-cpp-python")
-    cache = Path(os.environ.get("EDGEFT_ORACLE_CACHE") or Path.home() / ".cache" / "edgeft")
-    unpacked = cache / f"vocabularies-{number}"
-    if not (unpacked / "complete").exists():
-        _unpack(_download(cache, number), unpacked, _VOCABULARIES)
-    return unpacked / "models"
+    name = f"vocabularies-{version('llama-cpp-python')}"
+    return _or_skip(lambda cache: fetch_parts(cache, cache / name, _VOCABULARIES)) / "models"
+
+
+def _or_skip(fetch: Callable[[Path], Path]) -> Path:
+    cache = os.environ.get("EDGEFT_ORACLE_CACHE")
+    try:
+        return fetch(Path(cache) if cache else default_cache())
+    except EdgeftError as error:
+        pytest.skip(error.problems[0].what)
 
 
 def convert_all(jobs: Sequence[Job]) -> None:
@@ -95,28 +94,3 @@ def convert_all(jobs: Sequence[Job]) -> None:
     )
     if done.returncode:
         pytest.fail(f"llama.cpp's converter failed:\n{done.stderr[-4000:]}")
-
-
-def _download(cache: Path, number: str) -> Path:
-    archive = cache / f"llama_cpp_python-{number}.tar.gz"
-    if not archive.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--no-binary", ":all:", "--no-deps", "--quiet"]
-        command += ["--dest", str(cache), f"llama-cpp-python=={number}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            pytest.skip(f"llama-cpp-python's source distribution cannot be downloaded: {reason}")
-    return archive
-
-
-def _unpack(archive: Path, target: Path, needed: tuple[str, ...]) -> None:
-    with tarfile.open(archive) as file:
-        for member in file:
-            inside = member.name.partition("/vendor/llama.cpp/")[2]
-            source = file.extractfile(member) if inside.startswith(needed) and member.isfile() else None
-            if source is not None:
-                path = target / inside
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(source.read())
-    (target / "complete").touch()

@@ -25,6 +25,7 @@ TESTS = Path(__file__).parent
 # A room is a module of edgeft or a package in it. It may import rooms of lower levels only: those of one level, the
 # stages among them, do not know one another.
 LEVELS = {
+    "cores": 0,
     "errors": 0,
     "progress": 0,
     "artifacts": 1,

@@ -32,6 +32,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")
 
 
-_COMMANDS = (init, doctor, run, show, data, merge, convert, convert_adapter, converter)
-for _command in (*_COMMANDS, imatrix, quantize, fit, parity, chat):
+_RUNS = (init, doctor, run, show, data)
+_TOOLS = (merge, convert, convert_adapter, converter, imatrix, quantize, fit, parity, chat)
+for _command in (*_RUNS, *_TOOLS):
     main.add_command(_command)

@@ -13,6 +13,9 @@ from edgeft.convert.plan import Plan, PlannedTensor, unchanged
 
 Make = Callable[[torch.Tensor], torch.Tensor]
 
+VISION = r"(model\.)?(vision_tower|multi_modal_projector)\..*"
+"""What a model that sees has beside its text model, for `Draft.ignore`."""
+
 
 class Draft:
     """Collects the keys and tensors of one file, with the sizes that nearly every family needs.

@@ -66,12 +66,19 @@ def fetch_converter(cache: Path, progress: Progress = silent) -> Path:
     It is of the version that is installed, so that what it writes is what this llama.cpp reads. Does nothing when it
     is there. Raises EdgeftError when pip cannot have it.
     """
-    target = cached_converter(cache)
+    return fetch_parts(cache, cached_converter(cache), _NEEDED, progress)
+
+
+def fetch_parts(cache: Path, target: Path, needed: tuple[str, ...], progress: Progress = silent) -> Path:
+    """Unpacks what of llama.cpp's sources begins with one of `needed` into the folder `target`, and returns it.
+
+    Does nothing when it is there. Raises EdgeftError when pip cannot have llama-cpp-python's source distribution.
+    """
     if not (target / "complete").exists():
         progress(0, 2, "downloading")
         archive = _download(cache)
         progress(1, 2, "unpacking")
-        _unpack(archive, target)
+        _unpack(archive, target, needed)
         archive.unlink()
     return target
 
@@ -142,11 +149,11 @@ def _download(cache: Path) -> Path:
     return archive
 
 
-def _unpack(archive: Path, target: Path) -> None:
+def _unpack(archive: Path, target: Path, needed: tuple[str, ...]) -> None:
     with tarfile.open(archive) as file:
         for member in file:
             inside = member.name.partition("/vendor/llama.cpp/")[2]
-            source = file.extractfile(member) if inside.startswith(_NEEDED) and member.isfile() else None
+            source = file.extractfile(member) if inside.startswith(needed) and member.isfile() else None
             path = (target / inside).resolve()
             if source is not None and path.is_relative_to(target.resolve()):
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
 
+from edgeft.cores import available_cores
 from edgeft.errors import EdgeftError
 
 Task = TypeVar("Task")
@@ -24,8 +25,7 @@ _WAITING_FOR_EACH = 3
 
 def available_workers() -> int:
     """Returns how many processes can work at once: the cores this process may use, at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_WORKERS)
+    return min(available_cores(), _MOST_WORKERS)
 
 
 def ordered_map(

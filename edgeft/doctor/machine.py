@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeft.cores import available_cores
+
 TRAIN_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "tokenizers")
 DEVICE_LIBRARIES = ("llama-cpp-python", "gguf", "numpy")
 _MODULES = {"llama-cpp-python": "llama_cpp"}
@@ -59,7 +61,7 @@ def examine() -> Machine:
         gpu=_gpu() if versions["torch"] else None,
         llama_build=build,
         cpu_features=_cpu_features(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=available_cores(),
         ram_bytes=_ram_bytes(),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -40,32 +41,31 @@ def resolve_checkpoint(base: str) -> Checkpoint:
     """
     if Path(base).is_dir() or base.startswith((".", "/", "~")):
         return Checkpoint.open(Path(base))
-    try:
+    with _asking_the_hub(base, "this model"):
         folder = snapshot_download(base, allow_patterns=_HUB_PATTERNS)
-    except HFValidationError as error:
-        raise EdgeftError("neither a folder nor a hub id", where=f"model.base: {base}") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise EdgeftError(
-            f"the hub did not give this model: {str(error).splitlines()[0]}",
-            where=f"model.base: {base}",
-            remedy="check the name and the network, log in for a gated model, or give a local folder",
-        ) from error
     return Checkpoint.open(Path(folder))
 
 
 def hub_config(base: str) -> dict[str, Any]:
     """Returns the config.json of a hub id, from the hub or its cache; raises EdgeftError when it cannot be had."""
-    try:
+    with _asking_the_hub(base, "its config.json"):
         path = hf_hub_download(base, "config.json")
+    return read_object(Path(path))
+
+
+@contextmanager
+def _asking_the_hub(base: str, what: str) -> Iterator[None]:
+    """Turns what the hub's client raises into an EdgeftError."""
+    try:
+        yield
     except HFValidationError as error:
         raise EdgeftError("neither a folder nor a hub id", where=f"model.base: {base}") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise EdgeftError(
-            f"the hub did not give its config.json: {str(error).splitlines()[0]}",
+            f"the hub did not give {what}: {str(error).splitlines()[0]}",
             where=f"model.base: {base}",
             remedy="check the name and the network, log in for a gated model, or give a local folder",
         ) from error
-    return read_object(Path(path))
 
 
 def pick_device(wanted: Literal["auto", "cuda", "cpu"]) -> Device:

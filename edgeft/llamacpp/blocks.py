@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import ctypes
-import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from llama_cpp._ggml import libggml
 
+from edgeft.llamacpp.dequantize import dequantize
 from edgeft.quant_types import TENSOR_TYPE
 
 _ROWS_AT_ONCE: Final = 256
 _FLOATS = ctypes.POINTER(ctypes.c_float)
-
-
-class _Traits(ctypes.Structure):
-    """`struct ggml_type_traits` (ggml.h)."""
-
-    _fields_ = (
-        ("type_name", ctypes.c_char_p),
-        ("blck_size", ctypes.c_int64),
-        ("blck_size_interleave", ctypes.c_int64),
-        ("type_size", ctypes.c_size_t),
-        ("is_quantized", ctypes.c_bool),
-        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, _FLOATS, ctypes.c_int64)),
-        ("from_float_ref", ctypes.c_void_p),
-    )
-
-
-@functools.cache
-def _traits(type_name: str) -> _Traits:
-    get = libggml.ggml_get_type_traits
-    get.argtypes, get.restype = [ctypes.c_int], ctypes.POINTER(_Traits)
-    return _Traits.from_buffer_copy(get(TENSOR_TYPE[type_name]).contents)
 
 
 PLAIN_TYPES: Final = frozenset(
@@ -46,13 +27,19 @@ PLAIN_TYPES: Final = frozenset(
 
 def block_columns(type_name: str) -> int:
     """Returns how many values share a block; a row's length has to be a multiple."""
-    return int(_traits(type_name).blck_size)
+    return _block(type_name)[0]
 
 
 def row_bytes(type_name: str, n_columns: int) -> int:
     """Returns the bytes of a row of so many values."""
-    traits = _traits(type_name)
-    return int(n_columns // traits.blck_size * traits.type_size)
+    columns, size_bytes = _block(type_name)
+    return n_columns // columns * size_bytes
+
+
+def _block(type_name: str) -> tuple[int, int]:
+    """Returns the values of a block and its bytes."""
+    columns, size_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[type_name]]
+    return int(columns), int(size_bytes)
 
 
 def quantize_rows(
@@ -89,21 +76,19 @@ def dequantize_rows(
     codes: npt.NDArray[np.uint8], type_name: str, n_columns: int, threads: int = 1
 ) -> npt.NDArray[np.float32]:
     """Returns the values of codes (rows, row_bytes), (rows, n_columns)."""
-    traits = _traits(type_name)
+    kind = GGMLQuantizationType[type_name]
     values = np.empty((codes.shape[0], n_columns), dtype=np.float32)
-    source = np.ascontiguousarray(codes)
 
     def decode(first: int) -> None:
-        some = values[first : first + _ROWS_AT_ONCE]
-        traits.to_float(source[first:].ctypes.data, some.ctypes.data_as(_FLOATS), some.size)
+        some = slice(first, first + _ROWS_AT_ONCE)
+        values[some] = dequantize(codes[some], kind).reshape(-1, n_columns)
 
     _in_threads(decode, codes.shape[0], threads)
     return values
 
 
-def _in_threads(work: object, rows: int, threads: int) -> None:
+def _in_threads(work: Callable[[int], None], rows: int, threads: int) -> None:
     """Calls a function with the first row of each chunk; ctypes lets go of the interpreter while ggml works."""
-    assert callable(work)
     starts = range(0, rows, _ROWS_AT_ONCE)
     if threads == 1:
         for first in starts:

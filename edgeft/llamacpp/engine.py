@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft.artifacts import GgufFile
+from edgeft.cores import available_cores
 from edgeft.errors import EdgeftError
 from edgeft.llamacpp.log import LOG
 from edgeft.llamacpp.vocabulary import Vocabulary
@@ -88,7 +88,7 @@ class Engine(Vocabulary):
         parameters.flash_attn_type = flash[0 if runtime.flash_attention else 1]
         parameters.type_k = parameters.type_v = _KV_TYPES[runtime.kv]
         # llama.cpp takes 4 threads by default, and 4 that spin on 2 cores generate 11 times slower than 2.
-        parameters.n_threads = parameters.n_threads_batch = runtime.threads or _available_cores()
+        parameters.n_threads = parameters.n_threads_batch = runtime.threads or available_cores()
         context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not context:
             llama_cpp.llama_model_free(self._model)
@@ -187,7 +187,3 @@ class Engine(Vocabulary):
         if status != 0:
             raise EdgeftError(f"llama.cpp cannot decode (status {status}): the context holds {self.n_ctx} tokens")
         self._held += ids
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,10 +64,9 @@ class Recipe:
 IMATRIX_REMEDY = "make one with `edgeft imatrix` and name it with --imatrix, or choose Q2_K or larger"
 
 
-def _or_problem(canonical: object, name: str, where: str, problems: list[Problem]) -> str:
-    assert callable(canonical)
+def _or_problem(canonical: Callable[[str], str], name: str, where: str, problems: list[Problem]) -> str:
     try:
-        return str(canonical(name))
+        return canonical(name)
     except EdgeftError as error:
         problems += [Problem(problem.what, where, problem.remedy) for problem in error.problems]
         return name

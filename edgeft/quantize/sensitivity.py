@@ -7,7 +7,6 @@ by the squared error of their codes, weighted by the importance matrix, which co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,6 +17,7 @@ import torch
 
 from edgeft import hf
 from edgeft.artifacts import Checkpoint
+from edgeft.cores import available_cores
 from edgeft.errors import EdgeftError
 from edgeft.llamacpp.blocks import block_columns, dequantize_rows, quantize_rows, row_bytes
 from edgeft.progress import Progress, silent
@@ -109,7 +109,7 @@ def _costs(
 
 
 def _coded(values: Floats, type_name: str, weights: Floats | None) -> Floats:
-    threads = os.cpu_count() or 1
+    threads = available_cores()
     assert values.shape[1] % block_columns(type_name) == 0
     return dequantize_rows(quantize_rows(values, type_name, weights, threads), type_name, values.shape[1], threads)
 

@@ -18,7 +18,7 @@ from edgeft.convert.decoder import (
     require_activation,
     require_query_scale,
 )
-from edgeft.convert.draft import Draft
+from edgeft.convert.draft import VISION, Draft
 from edgeft.convert.plan import Plan
 from edgeft.convert.rope import TABLE, add_rope, rope_kind
 
@@ -51,5 +51,5 @@ def plan(config: ConfigFields) -> Plan:
         add_attention(draft, block)
         add_head_norms(draft, block, add_one)
         add_feed_forward(draft, block)
-    draft.ignore(r"(model\.)?(vision_tower|multi_modal_projector)\..*")
+    draft.ignore(VISION)
     return draft.plan()

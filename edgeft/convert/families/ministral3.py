@@ -17,7 +17,7 @@ from edgeft.convert.decoder import (
     add_sizes,
     require_activation,
 )
-from edgeft.convert.draft import Draft
+from edgeft.convert.draft import VISION, Draft
 from edgeft.convert.plan import Plan
 from edgeft.convert.rope import TABLE, add_rope, add_yarn, rope_kind
 
@@ -40,7 +40,7 @@ def plan(config: ConfigFields) -> Plan:
         add_norms(draft, block, LLAMA_NORMS)
         add_attention(draft, block, permuted=True)
         add_feed_forward(draft, block)
-    draft.ignore(r"(model\.)?(vision_tower|multi_modal_projector)\..*")
+    draft.ignore(VISION)
     return draft.plan()
 
 
