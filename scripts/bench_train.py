@@ -2,77 +2,57 @@
 
     python scripts/bench_train.py                        the table of docs/benchmarks.md
     python scripts/bench_train.py 8b:fast:8448 1b:plain:16384:recompute
+    torchrun --nproc-per-node 2 scripts/bench_train.py 8b:stage:8448      after the same in one process
 
-A variant is SHAPE:ENGINE:TOKENS with any of `:recompute`, `:resident` and `:profile` behind it. Engines: `fast` is
-edgeft's, `plain` the layers of transformers, peft and bitsandbytes over edgeft's packed batches and loss, `padded` all
-of theirs (TOKENS then counts padding too). Speed is in tokens of records, padding left out.
+A variant is SHAPE:ENGINE:TOKENS with any of `:recompute`, `:resident`, `:padded` and `:profile` behind it. Engines:
+`stage` is `edgeft train` as it is used; `fast` its layers in a bare loop; `plain` the layers of transformers, peft and
+bitsandbytes over edgeft's packed batches and loss; `padded` all of theirs (TOKENS then counts padding too); `trl`,
+`trl-liger` and `unsloth` are the peers, where they are installed. Speed is in tokens of records, padding left out.
+EDGEFT_BENCH names a folder for the checkpoints of `stage` and of the peers, 16 GB for the largest shape.
 """
 
 from __future__ import annotations
 
 import gc
-import math
+import json
 import os
 import random
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 import torch
+from bench_shapes import LEARNING_RATE, LONGEST, LORA, SHAPES, WARM_UP, make_checkpoint, random_model, record_ids
 from bitsandbytes.nn import Linear4bit, Params4bit
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen3Config
 
 from edgeft import hf
-from edgeft.config import LoraConfig
+from edgeft.artifacts import Checkpoint, Tokens
+from edgeft.config import TrainConfig
+from edgeft.dataset.findings import Place
+from edgeft.dataset.mask import Example
+from edgeft.dataset.store import TokenWriter
+from edgeft.errors import EdgeftError
+from edgeft.loss_curve import read_metrics
+from edgeft.train import train
 from edgeft.train.batches import collate
 from edgeft.train.fast import accelerate_model, packed_loss
 from edgeft.train.packing import TokenBudgetSampler, pack
 
-LLAMA_3: dict[str, Any] = {"vocab_size": 128_256, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5}
-SHAPES: dict[str, PreTrainedConfig] = {
-    "8b": LlamaConfig(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        tie_word_embeddings=False,
-        **LLAMA_3,
-    ),
-    "1b": LlamaConfig(
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        tie_word_embeddings=True,
-        **LLAMA_3,
-    ),
-    "0.6b": Qwen3Config(
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=28,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        vocab_size=151_936,
-        tie_word_embeddings=True,
-    ),
-}
-LORA = LoraConfig(rank=16, alpha=32, dropout=0.0)
 DEFAULT = (
     *("8b:fast:8448", "8b:fast:8448:resident", "8b:fast:16896:resident", "8b:fast:8192:recompute"),
     *("8b:plain:8192", "8b:padded:8192"),
     *("1b:fast:16384:resident", "1b:fast:16384:recompute", "1b:plain:16384", "1b:padded:16384"),
     *("0.6b:fast:16384:resident", "0.6b:fast:16384:recompute", "0.6b:plain:16384", "0.6b:padded:16384"),
 )
-LEARNING_RATE = 2e-4
-WARM_UP = 4
+PEERS = ("trl", "trl-liger", "unsloth")
 SECONDS = 7.0
 
 
@@ -109,13 +89,7 @@ def matmul_rate() -> float:
 
 def build(variant: Variant) -> Any:
     """Returns the shape with random weights, its linear layers quantized, with an adapter, ready to train."""
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
-        model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            SHAPES[variant.shape], attn_implementation="sdpa"
-        )
-    torch.set_default_dtype(torch.float32)
+    model = random_model(variant.shape)
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.nn.Linear) and name != "lm_head":
             parent, _, last = name.rpartition(".")
@@ -143,17 +117,10 @@ def _quantized(linear: torch.nn.Linear) -> Any:
 
 
 def batches(variant: Variant, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """Yields batches of records whose lengths are lognormal, median 256, sigma 0.8, from 32 to 2,048 tokens.
-
-    Small ids are more frequent, so that there is something to learn.
-    """
+    """Yields batches of records in random order."""
     rng = random.Random(seed)
-    n_vocab = SHAPES[variant.shape].vocab_size
-    lengths = [max(32, min(2048, round(math.exp(rng.gauss(math.log(256), 0.8))))) for _ in range(1500)]
-    examples = []
-    for length in lengths:
-        ids = [10 + int((n_vocab - 10) * rng.random() ** 8) for _ in range(length)]
-        examples.append({"input_ids": ids, "labels": list(ids)})
+    examples = [{"input_ids": ids, "labels": list(ids)} for ids in record_ids(variant.shape)]
+    lengths = [len(example["input_ids"]) for example in examples]
     order: Iterator[list[int]]
     if variant.engine == "padded":
         rows = max(1, variant.tokens // 1024)
@@ -170,6 +137,10 @@ def batches(variant: Variant, seed: int = 0) -> Iterator[dict[str, Any]]:
 
 def measure(variant: Variant, rate: float) -> dict[str, Any]:
     """Trains for some seconds; returns the figures."""
+    if variant.engine in PEERS:
+        return _shown(variant, rate, _peer(variant))
+    if variant.engine == "stage":
+        return _shown(variant, rate, _stage(variant))
     model = build(variant)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, fused=True)
@@ -192,19 +163,97 @@ def measure(variant: Variant, rate: float) -> dict[str, Any]:
                 break
     torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() / 2**30
+    peak_bytes = torch.cuda.max_memory_allocated()
     if "profile" in variant.options:
         _profile(model, optimizer, trained, prepared)
-    speed = real / seconds
+    figures = {
+        "speed": real / seconds,
+        "step_seconds": seconds / (len(losses) - WARM_UP),
+        "peak_bytes": peak_bytes,
+        "losses": [float(losses[0]), float(losses[-1])],
+        "gradients": [float(norms[0]), float(norms[-1])],
+        "steps": len(losses),
+    }
+    return _shown(variant, rate, figures)
+
+
+def _shown(variant: Variant, rate: float, figures: dict[str, Any]) -> dict[str, Any]:
+    speed = figures["speed"]
+    first, last = figures["losses"]
+    before, after = figures["gradients"]
     return {
         "tokens/s": f"{speed:,.0f}",
-        "ms/step": f"{1000 * seconds / (len(losses) - WARM_UP):.1f}",
+        "ms/step": f"{1000 * figures['step_seconds']:.1f}",
         "of limit": f"{speed * _flop_a_token(SHAPES[variant.shape]) / rate:.1%}",
-        "peak GiB": f"{peak:.1f}",
-        "loss": f"{float(losses[0]):.3f} -> {float(losses[-1]):.3f}",
-        "gradient": f"{float(norms[0]):.3f} -> {float(norms[-1]):.3f}",
-        "steps": str(len(losses)),
+        "peak GiB": f"{figures['peak_bytes'] / 2**30:.1f}",
+        "loss": f"{first:.3f} -> {last:.3f}",
+        "gradient": f"{before:.3f} -> {after:.3f}",
+        "steps": str(figures["steps"]),
     }
+
+
+def _checkpoint(shape: str) -> Path:
+    return make_checkpoint(shape, Path(os.environ.get("EDGEFT_BENCH", tempfile.gettempdir())) / f"bench-{shape}")
+
+
+def _peer(variant: Variant) -> dict[str, Any]:
+    """Runs a peer in a process of its own, as it replaces parts of libraries."""
+    batches = "padded" if "padded" in variant.options else "packed"
+    memory = "recompute" if "recompute" in variant.options else "keep"
+    rows = str(max(1, variant.tokens // LONGEST))
+    script = Path(__file__).with_name("bench_peers.py")
+    options = [variant.engine, variant.shape, rows, batches, memory, str(_checkpoint(variant.shape))]
+    result = subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(" ".join(result.stderr.strip().splitlines()[-3:]))
+    figures: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
+    return figures
+
+
+def _stage(variant: Variant) -> dict[str, Any]:
+    """Trains through the stage; the speed is that of its last 20 steps."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    config = TrainConfig(
+        device="cuda",
+        epochs=1,
+        token_budget=variant.tokens,
+        accumulation=processes,
+        learning_rate=LEARNING_RATE,
+        evaluations=1,
+        gradient_checkpointing="recompute" in variant.options,
+        lora=LORA,
+    )
+    checkpoint = _checkpoint(variant.shape)
+    folder = Path(f"{checkpoint}-{os.getppid() if processes > 1 else os.getpid()}-{variant.tokens}")
+    if os.environ.get("RANK", "0") == "0":
+        _write_tokens(variant.shape, folder / "partial")
+        (folder / "partial").rename(folder / "tokens")
+    while not (folder / "tokens").is_dir():
+        time.sleep(0.1)
+    train(Tokens(folder / "tokens"), Checkpoint.open(checkpoint), config, folder / "out")
+    if processes > 1:
+        torch.distributed.barrier()  # the first process writes the figures
+    figures = json.loads((folder / "out" / "training.json").read_text())
+    logged = [line for line in read_metrics(folder / "out" / "logs" / "metrics.jsonl") if "loss" in line]
+    speed = logged[-1]["tokens_per_second"]
+    print(f"{variant}: plan {figures['memory']}, packed to {figures['batch_efficiency']:.1%}", flush=True)
+    return {
+        "speed": speed,
+        "step_seconds": logged[-1]["tokens"] / logged[-1]["step"] / speed,
+        "peak_bytes": figures["memory"]["peak_bytes"],
+        "losses": [figures["first_loss"], figures["last_loss"]],
+        "gradients": [logged[0]["grad_norm"], logged[-1]["grad_norm"]],
+        "steps": figures["steps"],
+    }
+
+
+def _write_tokens(shape: str, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    records = record_ids(shape)
+    for split, part in (("train", records), ("evaluation", records[:8])):
+        with TokenWriter(folder / split) as writer:
+            for number, ids in enumerate(part):
+                writer.append(Example(ids, [True] * len(ids)), Place(split, number + 1))
 
 
 def _step(
@@ -254,13 +303,14 @@ def main(arguments: list[str]) -> None:
     for text in arguments or DEFAULT:
         try:
             row = measure(parse(text), rate)
-        except (RuntimeError, torch.OutOfMemoryError) as error:
+        except (RuntimeError, EdgeftError, torch.OutOfMemoryError) as error:
             row = {"failed": str(error).splitlines()[0][:200]}
         lines.append(f"{text:28} " + "  ".join(f"{name} {value}" for name, value in row.items()))
         print(lines[-1], flush=True)
         gc.collect()
         torch.cuda.empty_cache()
-    print("\n".join(["", *lines]))
+    if os.environ.get("RANK", "0") == "0":
+        print("\n".join(["", *lines]))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import click
 from edgeft.cli.options import FOLDER, shown
 from edgeft.config import load_config
 from edgeft.console import Output
-from edgeft.doctor import examine
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object, replacing
 
@@ -34,8 +33,6 @@ epochs = 3
 learning_rate = 2e-4
 # Records in one forward pass. What does not fit into the memory is cut, and accumulated to as many.
 batch_size = 8
-# Records one behind another instead of padded; for CUDA.
-packing = {packing}
 
 [train.lora]
 rank = 16
@@ -61,7 +58,6 @@ def init(folder: Path, model: str, data: str, test: str | None) -> None:
         raise EdgeftError("already exists", where=str(path), remedy="edit it, or name another folder")
     context = read_object(Path(model) / "config.json").get("max_position_embeddings")
     known = context if isinstance(context, int) and context > 0 else None
-    gpu = examine().gpu
     text = _TEXT.format(
         model=_quoted(model, folder),
         data=_quoted(data, folder),
@@ -70,7 +66,6 @@ def init(folder: Path, model: str, data: str, test: str | None) -> None:
         else f"test = {_quoted(test, folder)}",
         longest="" if known is None else f"; the model takes {known:,}",
         max_tokens=_MOST_TOKENS if known is None else min(_MOST_TOKENS, known),
-        packing="true" if gpu is not None and gpu.bfloat16 else "false",
     )
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -98,7 +98,9 @@ class TrainConfig(Section):
         (), strict=False, description="tokens of the vocabulary whose embeddings are trained, too, as `<|im_end|>`"
     )
     seed: int = Field(0, ge=0, description="seed of shuffling, dropout and initialisation")
-    packing: bool = Field(False, description="records one behind another, not padded: for CUDA")
+    packing: bool | None = Field(
+        None, description="records one behind another, not padded; unset: on CUDA, where it changes no gradient"
+    )
     token_budget: int | None = Field(
         None, ge=8, description="most tokens in one forward pass when packing; unset: `batch_size` records"
     )

@@ -139,8 +139,13 @@ class TokenizedExamples:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> Example:
+        ids, trained = self.arrays(index)
+        return Example(ids.tolist(), trained.tolist())
+
+    def arrays(self, index: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Returns an example's ids and which are trained, both (tokens,), not copied."""
         span = slice(self.offsets[index], self.offsets[index + 1])
-        return Example(self.ids[span].tolist(), self.trained[span].tolist())
+        return self.ids[span], self.trained[span]
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:

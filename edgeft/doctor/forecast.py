@@ -14,6 +14,7 @@ from edgeft.graph import Graph
 from edgeft.resources import Choice, Job, ModelShape, choose, usable_bytes
 from edgeft.resources.duration import training_seconds
 from edgeft.resources.jobs import job_of, wish_of
+from edgeft.resources.packable import with_packing
 from edgeft.resources.stages import StageNeed, stage_needs
 
 _BYTES_A_TOKEN = 4
@@ -80,10 +81,12 @@ def forecast(
     config = graph.config
     shape = ModelShape.read(config_json, f"{config.model.base}: config.json")
     cuda = machine.gpu is not None and config.train.device != "cpu"
-    job = job_of(shape, config.train, "cuda" if cuda else "cpu")
     lengths, tokens, counted = _lengths(graph)
+    possible = cuda and machine.gpu is not None and machine.gpu.bfloat16
+    training = with_packing(config.train, config_json, max(lengths), possible=possible)
+    job = job_of(shape, training, "cuda" if cuda else "cpu")
     usable = usable_bytes(machine.gpu.free_bytes, machine.gpu.card_bytes) if cuda and machine.gpu else None
-    choice = choose(job, wish_of(config.train, lengths), usable)
+    choice = choose(job, wish_of(training, lengths), usable)
     seconds = None
     if tokens is not None and machine.can_train:
         everything = tokens * config.train.epochs

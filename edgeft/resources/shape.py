@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeft.errors import EdgeftError, Problem
+from edgeft.resources.packable import attention_window
 
 _FAST_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Whose decoder layers are those of `train/fast/layer.py`. Others have the same names and, say, scaled residuals."""
-
-_MISTRAL_SLIDING_WINDOW = 4096
-"""What transformers takes for a Mistral whose config.json does not say."""
 
 _HEAD_NORMS = ("qwen3", "gemma3", "gemma3_text", "olmo2")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -21,8 +19,7 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 def has_fast_layers(config_json: Mapping[str, Any]) -> bool:
     """Returns whether the fast decoder layers compute what a model of this config.json does."""
     family = config_json.get("model_type")
-    window = config_json.get("sliding_window", _MISTRAL_SLIDING_WINDOW if family == "mistral" else None)
-    windowed = window is not None and config_json.get("use_sliding_window", True)
+    windowed = attention_window(config_json) is not None
     return family in _FAST_FAMILIES and not windowed and config_json.get("hidden_act", "silu") == "silu"
 
 

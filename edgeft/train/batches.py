@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import BatchSampler, Dataset, Sampler
 
@@ -18,8 +20,12 @@ FILLER = -1
 """In the place of an example's number: two tokens of which none is trained."""
 
 
-class ExampleDataset(Dataset[dict[str, list[int]]]):
-    """Examples as `input_ids` and `labels` (IGNORED where a token carries no loss)."""
+Row = Mapping[str, Sequence[int] | npt.NDArray[np.int64]]
+"""An example: `input_ids`, and `labels` (IGNORED where a token carries no loss)."""
+
+
+class ExampleDataset(Dataset[Row]):
+    """Examples as arrays: lists of numbers took 25 ms a batch of 16,384 tokens to build, a tenth of a 1B step."""
 
     def __init__(self, examples: TokenizedExamples) -> None:
         self._examples = examples
@@ -36,12 +42,11 @@ class ExampleDataset(Dataset[dict[str, list[int]]]):
         """Returns where the record of an example is."""
         return self._examples.place(index)
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> Row:
         if index == FILLER:
             return {"input_ids": [0, 0], "labels": [IGNORED, IGNORED]}
-        example = self._examples[index]
-        labels = [token if flag else IGNORED for token, flag in zip(example.ids, example.trained, strict=True)]
-        return {"input_ids": example.ids, "labels": labels}
+        ids, trained = self._examples.arrays(index)
+        return {"input_ids": ids.astype(np.int64), "labels": np.where(trained, ids, IGNORED).astype(np.int64)}
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -141,16 +146,16 @@ class Steps:
         return sum(self._lengths[index] for index in self.examples(step))
 
 
-def collate(examples: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+def collate(examples: Sequence[Row]) -> dict[str, torch.Tensor]:
     """Pads examples on the right to the longest: `input_ids`, `labels`, `attention_mask`, each (batch, tokens) int64.
 
     The padding id does not matter: the attention mask hides it and its label is IGNORED.
     """
-    width = max(len(example["input_ids"]) for example in examples)
+    lengths = [len(example["input_ids"]) for example in examples]
     fills = {"input_ids": 0, "labels": IGNORED, "attention_mask": 0}
-    rows: dict[str, list[list[int]]] = {name: [] for name in fills}
-    for example in examples:
-        columns = {**example, "attention_mask": [1] * len(example["input_ids"])}
-        for name, fill in fills.items():
-            rows[name].append(columns[name] + [fill] * (width - len(columns[name])))
-    return {name: torch.tensor(row) for name, row in rows.items()}
+    rows = {name: np.full((len(examples), max(lengths)), fill, dtype=np.int64) for name, fill in fills.items()}
+    for row, (example, length) in enumerate(zip(examples, lengths, strict=True)):
+        rows["input_ids"][row, :length] = example["input_ids"]
+        rows["labels"][row, :length] = example["labels"]
+        rows["attention_mask"][row, :length] = 1
+    return {name: torch.from_numpy(row) for name, row in rows.items()}

@@ -11,29 +11,30 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
-from edgeft.train.batches import IGNORED
+from edgeft.train.batches import IGNORED, Row
 
 
-def pack(examples: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
+def pack(examples: Sequence[Row]) -> dict[str, Any]:
     """Puts examples one behind another.
 
     Returns `input_ids`, `position_ids` (from 0 in each example) and `labels` (IGNORED for each first token, which
     nothing predicts), each (1, tokens) int64; `boundaries`, (n_examples + 1,) int32, and `longest`, a number, for the
     attention; `places`, the tokens whose next one is trained, and `targets`, those next ones, both (n_trained,) int64.
     """
-    ids = [token for example in examples for token in example["input_ids"]]
-    labels = [label for example in examples for label in (IGNORED, *example["labels"][1:])]
-    lengths = [len(example["input_ids"]) for example in examples]
-    next_labels = torch.tensor([*labels[1:], IGNORED])
-    places = (next_labels != IGNORED).nonzero()[:, 0]
+    lengths = np.array([len(example["input_ids"]) for example in examples])
+    boundaries = np.concatenate(([0], lengths.cumsum()))
+    ids, labels = (np.concatenate([example[name] for example in examples]) for name in ("input_ids", "labels"))
+    labels[boundaries[:-1]] = IGNORED
+    next_labels = np.append(labels[1:], IGNORED)
+    places = np.flatnonzero(next_labels != IGNORED)
     return {
-        "input_ids": torch.tensor([ids]),
-        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
-        "labels": torch.tensor([labels]),
-        "boundaries": torch.tensor([0, *lengths]).cumsum(0).to(torch.int32),
-        "longest": max(lengths),
-        "places": places,
-        "targets": next_labels[places],
+        "input_ids": torch.from_numpy(ids)[None],
+        "position_ids": torch.from_numpy(np.arange(len(ids)) - np.repeat(boundaries[:-1], lengths))[None],
+        "labels": torch.from_numpy(labels)[None],
+        "boundaries": torch.from_numpy(boundaries.astype(np.int32)),
+        "longest": int(lengths.max()),
+        "places": torch.from_numpy(places),
+        "targets": torch.from_numpy(next_labels[places]),
     }
 
 

@@ -18,6 +18,7 @@ from edgeft.errors import EdgeftError, Interrupted
 from edgeft.files import write_json, write_text
 from edgeft.loss_curve import loss_curve_svg, read_metrics
 from edgeft.progress import Progress, silent
+from edgeft.resources.packable import why_not_packed, with_packing
 from edgeft.train.answers import Answers
 from edgeft.train.arguments import training_arguments
 from edgeft.train.batches import ExampleDataset, LengthGroupedSampler
@@ -49,12 +50,13 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     device = hf.pick_device(config.device)
     require_method(base, config)
     rank, processes = hf.join_processes(device)
-    _require_possible(config, device, processes)
+    _require_possible(config, processes)
     training = ExampleDataset(TokenizedExamples(tokens.path / "train"))
     evaluated = TokenizedExamples(tokens.path / "evaluation")
     data = (training, ExampleDataset(evaluated))
-    answers = None if config.best_by == "loss" else Answers(base, evaluated, config.answers, config.best_by)
     lengths = [*training.lengths, *data[1].lengths]
+    config = _packed(base, config, device, max(lengths))
+    answers = None if config.best_by == "loss" else Answers(base, evaluated, config.answers, config.best_by)
     fitting = Fitting(base.config(), config, lengths, device, out / "logs" / "memory.json")
 
     def attempt() -> PaddedTrainer:
@@ -76,13 +78,24 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     return Checkpoint(out) if config.method == "full" else Adapter(out)
 
 
-def _require_possible(config: TrainConfig, device: hf.Device, processes: int) -> None:
-    if config.packing and not can_attend(device):
+def _packed(base: Checkpoint, config: TrainConfig, device: hf.Device, longest: int) -> TrainConfig:
+    """Returns the configuration with `packing` decided; raises EdgeftError where it is asked for and impossible."""
+    config_json = base.config()
+    config = with_packing(config, config_json, longest, possible=device == "cuda" and can_attend(device))
+    if not config.packing:
+        return config
+    if not can_attend(device):
         raise EdgeftError(
-            f"this torch ({torch.__version__}) has no attention over packed records",
+            f"there is no attention over packed records with torch {torch.__version__} on this GPU",
             where="train.packing",
-            remedy="install torch 2.10 or newer, or set it to false",
+            remedy="set it to false, or take torch 2.10 or newer and a GPU of compute capability 8.0 or higher",
         )
+    if (reason := why_not_packed(config_json, longest)) is not None:
+        raise EdgeftError(reason, where="train.packing", remedy="leave it out or set it to false")
+    return config
+
+
+def _require_possible(config: TrainConfig, processes: int) -> None:
     if config.accumulation % processes:
         raise EdgeftError(
             f"{processes} processes cannot share {config.accumulation} forward passes of an optimizer step evenly",
@@ -133,7 +146,7 @@ def _trainer(
 ) -> PaddedTrainer:
     """Returns the Trainer of a freshly adapted model, over (training, evaluation) examples."""
     config = fitting.config
-    packed, recompute = config.packing, bool(config.gradient_checkpointing)
+    packed, recompute = bool(config.packing), bool(config.gradient_checkpointing)
     model = hf.load_for_training(
         base,
         config,

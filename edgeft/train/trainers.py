@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from edgeft import hf
-from edgeft.train.batches import IGNORED, ExampleDataset, LengthGroupedSampler, Rounds, Steps, collate
+from edgeft.train.batches import IGNORED, ExampleDataset, LengthGroupedSampler, Rounds, Row, Steps, collate
 from edgeft.train.checkpoints import STATE, path_of
 from edgeft.train.fast import packed_loss, plain_layers
 from edgeft.train.packing import TokenBudgetSampler, pack
 
-Examples = Sequence[dict[str, list[int]]]
-Loader = DataLoader[dict[str, Any]]
+Examples = Sequence[Row]
+Loader = DataLoader[Row]
 Measure = Callable[[hf.PreTrainedModel], dict[str, float]]
 """What is measured of a model in evaluation mode, beside its loss."""
 
@@ -113,7 +114,7 @@ class PaddedTrainer(hf.Trainer):
     def summed_loss(self, model: Any, batch: Sequence[int], dataset: ExampleDataset | None = None) -> tuple[float, int]:
         """Returns the loss summed over the trained tokens of a batch of the evaluation, in nats, and their number."""
         examples = [(dataset or _examples(self.eval_dataset))[index] for index in batch]
-        count = sum(label != IGNORED for example in examples for label in example["labels"][1:])
+        count = sum(int(np.count_nonzero(np.asarray(example["labels"][1:]) != IGNORED)) for example in examples)
         if count == 0:
             return 0.0, 0
         inputs = self._prepare_inputs(self.collate(examples))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bench_train import SHAPES
+from bench_shapes import SHAPES
 
 from edgeft.config import LoraConfig
 from edgeft.resources import Choice, Job, ModelShape, Wish, choose, step_down

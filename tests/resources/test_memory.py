@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench_train import SHAPES
+from bench_shapes import SHAPES
 
 from edgeft import hf
 from edgeft.artifacts import Checkpoint

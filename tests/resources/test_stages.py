@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from bench_train import SHAPES
+from bench_shapes import SHAPES
 
 from edgeft.config import LoraConfig
 from edgeft.resources import Job, ModelShape, Strategy

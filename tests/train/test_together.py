@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,44 +14,10 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from tiny_run import make_run
+from tiny_torchrun import OPTIONS, PACKED, alone, child_of, command, losses, started, together
 from tiny_training import SMALL
 
 from edgeft.cli import main
-
-# 7 batches an epoch in steps of 2: at the end of each epoch one process has no batch left.
-OPTIONS = ["train.accumulation=2", "train.batch_size=6", "train.epochs=3", "train.learning_rate=5e-3"]
-PACKED = [*OPTIONS, "train.packing=true", "train.token_budget=300"]
-
-
-def command(config: Path, options: list[str]) -> list[str]:
-    return ["run", "train", "-c", str(config), *(word for option in options for word in ("--set", option))]
-
-
-@contextmanager
-def started(config: Path, options: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """torchrun with two processes, which it ends when it is ended."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "edgeft"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        [*launch, *command(config, options)], env=environment, stdout=pipe, stderr=pipe, text=True
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def together(config: Path, options: list[str]) -> tuple[int, str, str]:
-    with started(config, options) as process:
-        out, err = process.communicate(timeout=90)
-    return process.returncode, out, err
-
-
-def alone(config: Path, options: list[str]) -> None:
-    result = CliRunner().invoke(main, command(config, options), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
 
 
 def assert_equal_adapters(first: Path, second: Path) -> None:
@@ -65,12 +26,6 @@ def assert_equal_adapters(first: Path, second: Path) -> None:
     assert sum(float(value.abs().sum()) for name, value in adapters[0].items() if "lora_B" in name) > 0
     for name, value in adapters[0].items():
         torch.testing.assert_close(value, adapters[1][name], rtol=1e-5, atol=1e-6)
-
-
-def losses(config: Path) -> list[tuple[int, float]]:
-    lines = (config.parent / "run" / "adapter" / "logs" / "metrics.jsonl").read_text().splitlines()
-    rows = map(json.loads, lines)
-    return [(row["step"], row.get("loss", row.get("eval_loss"))) for row in rows]
 
 
 @pytest.mark.parametrize("options", [OPTIONS, PACKED], ids=["padded", "packed"])
@@ -103,11 +58,6 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path:
     uninterrupted = make_run(tmp_path / "alone", records=42, **SMALL)
     alone(uninterrupted, options)
     assert_equal_adapters(uninterrupted, config)
-
-
-def child_of(pid: int) -> int:
-    """The youngest process that torchrun has started: its last rank."""
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1])
 
 
 @pytest.mark.parametrize(

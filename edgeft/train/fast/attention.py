@@ -16,8 +16,12 @@ PACKED = "edgeft_packed"
 
 
 def can_attend(device: str) -> bool:
-    """Returns whether this torch has what `attend` needs on such a device: on CUDA, torch 2.10 or newer."""
-    return device != "cuda" or importlib.util.find_spec("torch.nn.attention.varlen") is not None
+    """Returns whether `attend` works on such a device: on CUDA it needs torch 2.10 and compute capability 8.0."""
+    if device != "cuda":
+        return True
+    return importlib.util.find_spec("torch.nn.attention.varlen") is not None and (
+        torch.cuda.get_device_capability() >= (8, 0)
+    )
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def packed_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """`attend` as transformers' models call it: (1, heads, tokens, dim) in, (1, tokens, heads, dim) out."""
-    # With weights in float32 autocast leaves queries and keys in float32 behind the rotation, and values in bfloat16.
-    q, k, v = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
+    # With weights in float32 autocast leaves queries and keys in float32 behind the rotation, DoRA over 4 bits the
+    # values, too; FlashAttention takes 16 bits alone.
+    dtype = torch.bfloat16 if value.is_cuda else value.dtype
+    q, k, v = (tensor[0].transpose(0, 1).to(dtype) for tensor in (query, key, value))
     return attend(q, k, v, Packing(cu_seq_lens_q, max_length_q), scaling)[None], None
