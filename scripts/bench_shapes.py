@@ -13,21 +13,21 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Pr
 
 from edgeft.config import LoraConfig
 
+_SPECIAL: dict[str, Any] = {"bos_token": "t0", "eos_token": "t1", "pad_token": "t2"}
+_SPECIAL_IDS: dict[str, Any] = {f"{role}_id": int(word[1:]) for role, word in _SPECIAL.items()}
 _LLAMA_3: dict[str, Any] = {
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
     "vocab_size": 128_256,
     "max_position_embeddings": 8192,
     "rms_norm_eps": 1e-5,
-    "bos_token_id": 0,
-    "eos_token_id": 1,
-    "pad_token_id": 2,
+    **_SPECIAL_IDS,
 }
 SHAPES: dict[str, PreTrainedConfig] = {
     "8b": LlamaConfig(
         hidden_size=4096,
         intermediate_size=14336,
         num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
         tie_word_embeddings=False,
         **_LLAMA_3,
     ),
@@ -35,8 +35,6 @@ SHAPES: dict[str, PreTrainedConfig] = {
         hidden_size=2048,
         intermediate_size=8192,
         num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
         tie_word_embeddings=True,
         **_LLAMA_3,
     ),
@@ -49,9 +47,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
         head_dim=128,
         vocab_size=151_936,
         tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
+        **_SPECIAL_IDS,
     ),
 }
 LORA = LoraConfig(rank=16, alpha=32, dropout=0.0)
@@ -92,9 +88,8 @@ def make_checkpoint(shape: str, folder: Path) -> Path:
         words = {f"t{number}": number for number in range(SHAPES[shape].vocab_size)}
         tokenizer = Tokenizer(models.WordLevel(words, unk_token="t3"))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        special = {"bos_token": "t0", "eos_token": "t1", "pad_token": "t2", "unk_token": "t3"}
         made: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-            tokenizer_object=tokenizer, **special
+            tokenizer_object=tokenizer, unk_token="t3", **_SPECIAL
         )
         made.save_pretrained(folder)
     return folder

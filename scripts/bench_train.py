@@ -224,7 +224,8 @@ def _stage(variant: Variant) -> dict[str, Any]:
         lora=LORA,
     )
     checkpoint = _checkpoint(variant.shape)
-    folder = Path(f"{checkpoint}-{os.getppid() if processes > 1 else os.getpid()}-{variant.tokens}")
+    starter = os.getppid() if processes > 1 else os.getpid()
+    folder = Path("-".join((str(checkpoint), str(starter), str(variant.tokens), *sorted(variant.options))))
     if os.environ.get("RANK", "0") == "0":
         _write_tokens(variant.shape, folder / "partial")
         (folder / "partial").rename(folder / "tokens")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,18 @@ def together(config: Path, options: list[str]) -> tuple[int, str, str]:
     with started(config, options) as process:
         out, err = process.communicate(timeout=90)
     return process.returncode, out, err
+
+
+def killed_once_saved(config: Path, options: list[str]) -> tuple[int, str]:
+    """Kills one of two processes when there is a checkpoint; returns torchrun's exit code and what it said."""
+    checkpoints = config.parent / "run" / "adapter.partial" / "checkpoints"
+    with started(config, options) as process:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not list(checkpoints.glob("*/complete")):
+            time.sleep(0.01)
+        os.kill(child_of(process.pid), signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+    return process.returncode, err
 
 
 def alone(config: Path, options: list[str]) -> None:

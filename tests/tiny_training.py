@@ -39,3 +39,13 @@ def make_tokens(folder: Path) -> Path:
 def run(folder: Path, out: Path, config: TrainConfig, progress: Progress = silent) -> Path:
     """Trains on what `make_tokens` made in `folder`; returns the adapter's folder."""
     return train(Tokens(folder / "run" / "tokens"), Checkpoint.open(folder / "base"), config, out, progress).path
+
+
+def stopping_after(steps: int | None) -> Progress:
+    """Cuts a training short after so many steps as a kill does it, by an exception from outside; None for never."""
+
+    def watch(done: float, total: float, status: str = "") -> None:
+        if steps is not None and "loss" in status and done > steps:
+            raise KeyboardInterrupt
+
+    return watch

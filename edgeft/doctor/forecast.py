@@ -80,12 +80,13 @@ def forecast(
     """
     config = graph.config
     shape = ModelShape.read(config_json, f"{config.model.base}: config.json")
-    cuda = machine.gpu is not None and config.train.device != "cpu"
+    gpu = None if config.train.device == "cpu" else machine.gpu
+    cuda = gpu is not None
     lengths, tokens, counted = _lengths(graph)
-    possible = cuda and machine.gpu is not None and machine.gpu.bfloat16
+    possible = gpu is not None and gpu.bfloat16
     training = with_packing(config.train, config_json, max(lengths), possible=possible)
     job = job_of(shape, training, "cuda" if cuda else "cpu")
-    usable = usable_bytes(machine.gpu.free_bytes, machine.gpu.card_bytes) if cuda and machine.gpu else None
+    usable = None if gpu is None else usable_bytes(gpu.free_bytes, gpu.card_bytes)
     choice = choose(job, wish_of(training, lengths), usable)
     seconds = None
     if tokens is not None and machine.can_train:

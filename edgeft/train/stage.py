@@ -80,11 +80,10 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
 
 def _packed(base: Checkpoint, config: TrainConfig, device: hf.Device, longest: int) -> TrainConfig:
     """Returns the configuration with `packing` decided; raises EdgeftError where it is asked for and impossible."""
-    config_json = base.config()
-    config = with_packing(config, config_json, longest, possible=device == "cuda" and can_attend(device))
+    config_json, attending = base.config(), can_attend(device)
     if not config.packing:
-        return config
-    if not can_attend(device):
+        return with_packing(config, config_json, longest, possible=device == "cuda" and attending)
+    if not attending:
         raise EdgeftError(
             f"there is no attention over packed records with torch {torch.__version__} on this GPU",
             where="train.packing",

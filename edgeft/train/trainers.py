@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
@@ -113,11 +112,11 @@ class PaddedTrainer(hf.Trainer):
 
     def summed_loss(self, model: Any, batch: Sequence[int], dataset: ExampleDataset | None = None) -> tuple[float, int]:
         """Returns the loss summed over the trained tokens of a batch of the evaluation, in nats, and their number."""
-        examples = [(dataset or _examples(self.eval_dataset))[index] for index in batch]
-        count = sum(int(np.count_nonzero(np.asarray(example["labels"][1:]) != IGNORED)) for example in examples)
+        inputs = self.collate([(dataset or _examples(self.eval_dataset))[index] for index in batch])
+        count = int((inputs["labels"][:, 1:] != IGNORED).sum())
         if count == 0:
             return 0.0, 0
-        inputs = self._prepare_inputs(self.collate(examples))
+        inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             return self.batch_loss(model, inputs, count) * count, count
 

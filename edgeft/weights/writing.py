@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgeft.cores import available_cores
 from edgeft.errors import EdgeftError, Problem
 from edgeft.progress import Progress
 from edgeft.weights.checkpoint import TensorSpec, Weights
@@ -68,7 +69,7 @@ def write_parts(path: Path, parts: Sequence[Part], progress: Progress) -> None:
     total = sum(part.size_bytes for part in parts)
     problems: list[Problem] = []
     done = 0
-    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    threads = min(_MOST_THREADS, available_cores())
     descriptor = os.open(path, os.O_WRONLY)
     try:
         with _one_thread_each(), ThreadPoolExecutor(threads) as pool:

@@ -11,21 +11,15 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from tiny_run import make_run
+from tiny_training import stopping_after
+from way_to_gguf import way_to_gguf
 
-from edgeft import hf
 from edgeft.artifacts import Checkpoint, Tokens, Trained
 from edgeft.cli import main
-from edgeft.config import ConvertConfig, TrainConfig
-from edgeft.convert import convert
-from edgeft.dataset.tokens import TokenizedExamples
+from edgeft.config import TrainConfig
 from edgeft.errors import EdgeftError
-from edgeft.llamacpp import Engine
-from edgeft.merge import merge
-from edgeft.progress import silent
 from edgeft.train import train
-from edgeft.train.batches import ExampleDataset, collate
 from edgeft.train.methods import require_method
-from edgeft.weights import CheckpointWeights
 
 CONFIG: dict[str, Any] = {"device": "cpu", "epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "evaluations": 2}
 ENDS = ["<|im_start|>", "<|im_end|>"]
@@ -54,12 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, out: Path, config: TrainConfig, stop_after: int | None = None) -> Trained:
-    def watch(done: float, total: float, status: str = "") -> None:
-        if stop_after is not None and "loss" in status and done > stop_after:
-            raise KeyboardInterrupt
-
     tokens = Tokens(folder / "run" / "tokens")
-    return train(tokens, Checkpoint.open(folder / "base"), config, out, watch if stop_after is not None else silent)
+    return train(tokens, Checkpoint.open(folder / "base"), config, out, stopping_after(stop_after))
 
 
 def weights(trained: Trained) -> dict[str, torch.Tensor]:
@@ -79,30 +69,13 @@ def test_a_method_goes_the_whole_way(folder: Path, tmp_path: Path, method: str) 
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
-    base = Checkpoint.open(folder / "base")
-    examples = ExampleDataset(TokenizedExamples(folder / "run" / "tokens" / "evaluation"))
-    batch = collate([examples[number] for number in range(len(examples))])
-    live = hf.load_adapted(base, trained, "cpu")
-    with torch.no_grad():
-        loss = float(live(**batch).loss)
+    way = way_to_gguf(folder, trained, tmp_path, "cpu")
     # The same model, but for what was trained whole: that is rounded to bfloat16 when it is saved.
-    assert loss == pytest.approx(figures["best_evaluation_loss"], rel=2e-3 if config.method == "full" else 1e-5)
-
-    ids = batch["input_ids"][0][: int(batch["attention_mask"][0].sum())].tolist()
-    merged = merge(base, trained, tmp_path / "merged")
-    theirs, as_trained = hf.logits(hf.load_model(merged, "cpu", torch.float32), ids), hf.logits(live, ids)
-    before = hf.logits(hf.load_model(base, "cpu", torch.float32), ids)
+    assert way.loss == pytest.approx(figures["best_evaluation_loss"], rel=2e-3 if config.method == "full" else 1e-5)
     # Merging rounds to bfloat16, and puts the base as it is in the place of the 4-bit one: of what training changed,
     # that is 2e-6 to 2e-5, and 0.5% to 1.6%. An adapter that is left out, or merged twice, would be all of it.
-    assert nmse(as_trained, theirs) < (0.05 if config.quantized else 1e-4) * nmse(before, as_trained)
-    gguf = convert(CheckpointWeights(merged), merged, ConvertConfig(dtype="f32"), tmp_path / "m.gguf")
-    with Engine(gguf, 128, exact_kv=True, threads=1) as engine:
-        # Both sum in float32, in another order.
-        assert nmse(theirs, torch.from_numpy(engine.logits(ids))) < 1e-9
-
-
-def nmse(reference: torch.Tensor, tested: torch.Tensor) -> float:
-    return float((reference - tested).square().mean() / reference.var())
+    assert way.merging < (0.05 if config.quantized else 1e-4)
+    assert way.export < 1e-9  # both sum in float32, in another order
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from tiny_run import make_run
-from tiny_torchrun import OPTIONS, PACKED, alone, child_of, command, losses, started, together
+from tiny_torchrun import OPTIONS, PACKED, alone, command, killed_once_saved, losses, together
 from tiny_training import SMALL
 
 from edgeft.cli import main
@@ -44,14 +41,8 @@ def test_two_processes_train_as_one(tmp_path: Path, options: list[str]) -> None:
 def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path: Path) -> None:
     options = [*OPTIONS, "train.epochs=12", "train.evaluations=12"]
     config = make_run(tmp_path / "killed", records=42, **SMALL)
-    checkpoints = tmp_path / "killed" / "run" / "adapter.partial" / "checkpoints"
-    with started(config, options) as process:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and not list(checkpoints.glob("*/complete")):
-            time.sleep(0.01)
-        os.kill(child_of(process.pid), signal.SIGKILL)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    code, err = killed_once_saved(config, options)
+    assert code == 1
     assert re.search(r"error training: another process of this training has ended: .+\n.+the same command goes on", err)
     code, _, err = together(config, options)
     assert code == 0, err
