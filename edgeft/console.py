@@ -133,6 +133,13 @@ class Output:
             table.add_row(*cells)
         self.out.print(table)
 
+    def errors(self, rows: Sequence[tuple[str, int, float, float]]) -> None:
+        """Prints by kind of layer: how many there are, and the least and the most share that one of them lacks."""
+        table = _table(("layer", "left"), ("tensors", "right"), ("least error", "right"), ("most error", "right"))
+        for name, count, least, most in rows:
+            table.add_row(escape(name), str(count), f"{least:.2%}", f"{most:.2%}")
+        self.out.print(table)
+
     def trade_offs(self, rows: Sequence[tuple[int, float]]) -> None:
         """Prints sizes of matrices, in bytes, and the divergence that is predicted for each, in nats."""
         table = _table(("matrices", "right"), ("mean KLD, predicted", "right"))

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from edgeft.artifacts import Checkpoint, Trained
-from edgeft.files import flush, list_files, require_free_disk, write_json, write_text
+from edgeft.files import list_files, require_free_disk, write_json, write_text
 from edgeft.given_template import GivenTemplate, given_template
-from edgeft.progress import Progress, shifted, silent
+from edgeft.progress import Progress, silent
 from edgeft.weights import (
     CheckpointWeights,
     MergedWeights,
     RoundedWeights,
-    TensorSpec,
     TunedWeights,
-    Weights,
     WholeWeights,
 )
-from edgeft.weights.writing import tensor_parts, write_parts
+from edgeft.weights.saving import write_weights
 
 if TYPE_CHECKING:
     from edgeft.hf import Device, PreTrainedModel
@@ -33,10 +28,6 @@ if TYPE_CHECKING:
 MergeBase = Literal["original", "dequantized"]
 """Which weights an adapter is merged into: the base's own, or as NF4 rounds them."""
 
-SHARD_BYTES = 5_000_000_000
-"""Largest shard, as transformers writes them; a tensor is never split."""
-
-_SAFETENSORS_DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 # What an adapter with an enlarged vocabulary may bring.
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
@@ -117,63 +108,3 @@ def _give_template(given: GivenTemplate, folder: Path) -> None:
     if given.end_id not in ends:
         content = generation if path.is_file() else {}
         write_json(path, content | {"eos_token_id": [given.end_id, *ends]})
-
-
-def write_weights(weights: Weights, folder: Path, progress: Progress = silent, shard_bytes: int = SHARD_BYTES) -> None:
-    """Writes model.safetensors, or shards of at most `shard_bytes` with their index, a part of a tensor at a time."""
-    shards = _assign_shards(weights.specs, shard_bytes)
-    total_bytes = sum(spec.size_bytes for spec in weights.specs.values())
-    done_bytes = 0
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards, start=1):
-        file_name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        specs = {name: weights.specs[name] for name in names}
-        with (folder / file_name).open("wb") as file:
-            _write_header(file, specs)
-            start = file.tell()
-        places = _offsets(specs)
-        parts = [part for name, offset, _ in places for part in tensor_parts(weights, name, start + offset, _plain)]
-        write_parts(folder / file_name, parts, shifted(progress, done_bytes, total_bytes))
-        flush(folder / file_name)
-        done_bytes += sum(spec.size_bytes for spec in specs.values())
-        weight_map |= dict.fromkeys(names, file_name)
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
-        write_json(folder / "model.safetensors.index.json", index)
-
-
-def _plain(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
-    """Returns a CPU tensor's values as little-endian bytes, row-major."""
-    values: npt.NDArray[np.uint8] = tensor.contiguous().view(torch.uint8).numpy()
-    return values
-
-
-def _assign_shards(specs: Mapping[str, TensorSpec], shard_bytes: int) -> list[list[str]]:
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for name, spec in specs.items():
-        if shards[-1] and filled + spec.size_bytes > shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(name)
-        filled += spec.size_bytes
-    return shards
-
-
-def _write_header(file: BinaryIO, specs: Mapping[str, TensorSpec]) -> None:
-    """Writes the safetensors header (huggingface/safetensors, format): length as u64, then JSON, padded to 8 bytes."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    for name, start, end in _offsets(specs):
-        spec = specs[name]
-        dtype = _SAFETENSORS_DTYPES[spec.dtype]
-        header[name] = {"dtype": dtype, "shape": list(spec.shape), "data_offsets": [start, end]}
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    file.write(len(encoded).to_bytes(8, "little") + encoded)
-
-
-def _offsets(specs: Mapping[str, TensorSpec]) -> Iterator[tuple[str, int, int]]:
-    position = 0
-    for name, spec in specs.items():
-        yield name, position, position + spec.size_bytes
-        position += spec.size_bytes

@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint
 from edgeft.errors import EdgeftError
 from edgeft.files import write_json
-from edgeft.merge import merge, write_weights
+from edgeft.merge import merge
 from edgeft.weights import CheckpointWeights, MergedWeights
+from edgeft.weights.saving import write_weights
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

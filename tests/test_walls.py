@@ -48,6 +48,7 @@ LEVELS = {
     "chat": 5,
     "convert": 5,
     "evaluate": 5,
+    "extract": 5,
     "imatrix": 5,
     "merge": 5,
     "parity": 5,

@@ -1,15 +1,23 @@
-"""`edgeft convert-adapter`: an adapter that stays an adapter."""
+"""`edgeft convert-adapter` and `extract-adapter`: adapters that stay adapters."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeft.artifacts import Adapter
 from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
 from edgeft.console import Output
-from edgeft.files import human_size
+from edgeft.files import human_size, making_folder
+
+if TYPE_CHECKING:
+    from edgeft.extract import Extraction
+
+_NAMED = 5
 
 
 @click.command("convert-adapter")
@@ -34,3 +42,44 @@ def convert_adapter(base: str, adapter: Path, out: Path, rank: int | None) -> No
     if inexact:
         worst = max(inexact, key=lambda name: inexact[name])
         output.line(f"{len(inexact)} extracted: they lack up to {inexact[worst]:.1%} of the update's norm ({worst})")
+
+
+@click.command("extract-adapter")
+@click.argument("base", type=str)
+@click.argument("tuned", type=str)
+@click.option("--rank", type=AT_LEAST_ONE, required=True, help="largest rank of a layer's update")
+@click.option("--out", type=FOLDER, required=True, help="folder of the adapter; must not exist")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def extract_adapter(base: str, tuned: str, rank: int, out: Path, as_json: bool) -> None:
+    """Writes a peft LoRA for BASE that gives the weights of TUNED (each a folder or a hub id), and what it lacks.
+
+    Norms, embeddings and biases that differ are held whole.
+    """
+    from edgeft import hf
+    from edgeft.extract import extract_adapter as extract
+
+    output = Output()
+    pair = checkpoint_named(base), checkpoint_named(tuned)
+    name = str(pair[0].path.absolute()) if Path(base).is_dir() else base
+    with making_folder(out) as partial, output.progress("extract-adapter") as progress:
+        made = extract(*pair, rank, partial, hf.pick_device("auto"), progress, name)
+    size_bytes = (out / "adapter_model.safetensors").stat().st_size
+    if as_json:
+        figures = {"adapter": str(out), "rank": rank, "size_bytes": size_bytes, "error": made.error}
+        figures |= {"updates": [asdict(one) for one in made.updates], "saved": [asdict(one) for one in made.saved]}
+        click.echo(json.dumps(figures, indent=2))
+        return
+    output.errors(_by_layer(made))
+    output.line(f"{shown(out.absolute())}: {human_size(size_bytes)}, lacks {made.error:.2%} of the changes' norm")
+    if made.saved:
+        whole = ", ".join(tensor.name for tensor in made.saved[:_NAMED])
+        more = f" and {len(made.saved) - _NAMED} more" if len(made.saved) > _NAMED else ""
+        output.line(f"held whole ({human_size(sum(tensor.size_bytes for tensor in made.saved))}): {whole}{more}")
+
+
+def _by_layer(made: Extraction) -> list[tuple[str, int, float, float]]:
+    """Returns by the last part of the names: how many updates there are, and the least and the most error of one."""
+    errors: dict[str, list[float]] = {}
+    for update in made.updates:
+        errors.setdefault(update.name.split(".")[-2], []).append(update.error)
+    return [(name, len(found), min(found), max(found)) for name, found in errors.items()]

@@ -21,6 +21,7 @@ from edgeft.errors import EdgeftError, Problem
 from edgeft.files import replacing
 from edgeft.progress import Progress, silent
 from edgeft.weights import MergedWeights
+from edgeft.weights.low_rank import nearest_product
 from edgeft.weights.updates import LowRank
 
 # What is left of a product in float32 when the rows are ordered before it instead of after it.
@@ -122,14 +123,10 @@ def _part(weights: MergedWeights, name: str, rank: int | None) -> _Factors:
         return _Factors(torch.zeros(rank or 1, n_in), torch.zeros(n_out, rank or 1))
     if rank is None:
         what = "its update is not low-rank (DoRA, IA3, trained tokens, or saved whole)"
-        raise EdgeftError(what, name, "merge the adapter, or give --rank for the nearest LoRA")
+        remedy = (
+            "merge the adapter, or give --rank for the nearest LoRA, as `edgeft extract-adapter` has of a merged model"
+        )
+        raise EdgeftError(what, name, remedy)
     before, after = weights.before_and_after(name)
-    return extract(after - before, rank)
-
-
-def extract(update: torch.Tensor, rank: int) -> _Factors:
-    """Returns the nearest product of that rank (Eckart and Young 1936), and the share of the norm that it lacks."""
-    u, s, v = torch.linalg.svd(update.double(), full_matrices=False)
-    kept = s[:rank].sqrt()
-    lost = float(s[rank:].norm() / s.norm()) if s.norm() else 0.0
-    return _Factors((kept[:, None] * v[:rank]).float(), (u[:, :rank] * kept).float(), lost)
+    product = nearest_product(after - before, rank)
+    return _Factors(product.right, product.left, product.error)

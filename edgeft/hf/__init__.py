@@ -13,6 +13,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from edgeft.hf.adapters import add_lora, causal_model
 from edgeft.hf.layers import AdaptedLinear, adapted_linear, register_attention
+from edgeft.hf.lora_files import Layers, model_layers, write_lora_config
 from edgeft.hf.methods import load_adapted, load_for_training, save_trained
 from edgeft.hf.models import (
     Device,
@@ -50,6 +51,7 @@ __all__ = [
     "AdaptedLinear",
     "Device",
     "ExportableState",
+    "Layers",
     "PreTrainedModel",
     "PrinterCallback",
     "Tokenizer",
@@ -75,6 +77,7 @@ __all__ = [
     "load_tensors",
     "load_tokenizer",
     "logits",
+    "model_layers",
     "nf4_names",
     "nf4_rounded",
     "open_tokenizer",
@@ -93,4 +96,5 @@ __all__ = [
     "token_ids",
     "tokenizer_opener",
     "tokenizer_view",
+    "write_lora_config",
 ]

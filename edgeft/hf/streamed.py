@@ -16,7 +16,7 @@ def load_tensors(
     config_json: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], device: Device, dtype: torch.dtype
 ) -> PreTrainedModel:
     """Returns the model of a config.json with these weights, named as in a checkpoint, in evaluation mode."""
-    skeleton = _skeleton(config_json)
+    skeleton = empty_model(config_json)
     model = type(skeleton).from_pretrained(
         None, config=skeleton.config, state_dict=dict(tensors), dtype=dtype, device_map={"": device}
     )
@@ -26,7 +26,7 @@ def load_tensors(
 
 def nf4_names(config_json: Mapping[str, Any]) -> set[str]:
     """Returns the names of the weights that `load_quantized` holds in 4 bits: linear layers but the output matrix."""
-    skeleton = _skeleton(config_json)
+    skeleton = empty_model(config_json)
     head = skeleton.get_output_embeddings()  # type: ignore[no-untyped-call]
     linear = torch.nn.Linear
     return {f"{name}.weight" for name, m in skeleton.named_modules() if isinstance(m, linear) and m is not head}
@@ -38,7 +38,7 @@ def nf4_rounded(weight: torch.Tensor) -> torch.Tensor:
     return cast(torch.Tensor, dequantize_4bit(packed, state)).float()
 
 
-def _skeleton(config_json: Mapping[str, Any]) -> PreTrainedModel:
+def empty_model(config_json: Mapping[str, Any]) -> PreTrainedModel:
     """Returns the model without weights."""
     config = AutoConfig.for_model(**config_json)
     with torch.device("meta"):
