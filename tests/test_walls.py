@@ -46,6 +46,7 @@ LEVELS = {
     "llamacpp": 4,
     "weights": 4,
     "chat": 5,
+    "combine": 5,
     "convert": 5,
     "evaluate": 5,
     "extract": 5,

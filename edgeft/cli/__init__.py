@@ -8,7 +8,7 @@ import warnings
 import click
 
 from edgeft import __version__
-from edgeft.cli.adapters import convert_adapter, extract_adapter
+from edgeft.cli.adapters import combine_adapters, convert_adapter, extract_adapter
 from edgeft.cli.chat import chat
 from edgeft.cli.data import data
 from edgeft.cli.doctor import doctor
@@ -33,6 +33,18 @@ def main() -> None:
 
 
 _RUNS = (init, doctor, run, show, data)
-_TOOLS = (merge, convert, convert_adapter, extract_adapter, converter, imatrix, quantize, fit, parity, chat)
+_TOOLS = (
+    merge,
+    convert,
+    convert_adapter,
+    extract_adapter,
+    combine_adapters,
+    converter,
+    imatrix,
+    quantize,
+    fit,
+    parity,
+    chat,
+)
 for _command in (*_RUNS, *_TOOLS):
     main.add_command(_command)

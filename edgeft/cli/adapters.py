@@ -1,23 +1,28 @@
-"""`edgeft convert-adapter` and `extract-adapter`: adapters that stay adapters."""
+"""`edgeft convert-adapter`, `extract-adapter` and `combine-adapters`: adapters that stay adapters."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeft.artifacts import Adapter
 from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
 from edgeft.console import Output
+from edgeft.errors import EdgeftError
 from edgeft.files import human_size, making_folder
 
 if TYPE_CHECKING:
     from edgeft.extract import Extraction
 
 _NAMED = 5
+_METHODS = (
+    *("linear", "cat", "svd", "ties", "dare_linear", "dare_ties", "magnitude_prune"),
+    *("ties_svd", "dare_linear_svd", "dare_ties_svd", "magnitude_prune_svd"),
+)
 
 
 @click.command("convert-adapter")
@@ -75,6 +80,43 @@ def extract_adapter(base: str, tuned: str, rank: int, out: Path, as_json: bool) 
         whole = ", ".join(tensor.name for tensor in made.saved[:_NAMED])
         more = f" and {len(made.saved) - _NAMED} more" if len(made.saved) > _NAMED else ""
         output.line(f"held whole ({human_size(sum(tensor.size_bytes for tensor in made.saved))}): {whole}{more}")
+
+
+@click.command("combine-adapters")
+@click.argument("base", type=str)
+@click.argument("adapters", type=FOLDER, nargs=-1, required=True)
+@click.option("--weights", required=True, help="one for each adapter, as 0.7,0.3; negative ones take away")
+@click.option("--how", type=click.Choice(_METHODS), required=True, help="peft's combination_type")
+@click.option("--density", type=click.FloatRange(0, 1, min_open=True), help="share kept by ties, dare, magnitude_prune")
+@click.option("--rank", type=AT_LEAST_ONE, help="rank for the methods that end in svd; unset: the adapters' largest")
+@click.option("--seed", type=int, default=0, show_default=True, help="of what dare leaves out")
+@click.option("--out", type=FOLDER, required=True, help="folder of the adapter; must not exist")
+def combine_adapters(base: str, adapters: tuple[Path, ...], weights: str, out: Path, **asked: Any) -> None:
+    """Combines the LoRA folders ADAPTERS of BASE (a folder or a hub id) into one, by peft's add_weighted_adapter.
+
+    "cat" is the weighted sum of what they add, "svd" the nearest to it of a rank; "linear" sums their halves apart.
+    """
+    from edgeft import hf
+    from edgeft.combine import combine_adapters as combine
+
+    output = Output()
+    combining = hf.Combining(weights=_numbers(weights), **asked)
+    with making_folder(out) as partial, output.progress("combine-adapters") as progress:
+        opened = [Adapter.open(folder) for folder in adapters]
+        combine(checkpoint_named(base), opened, combining, partial, hf.pick_device("auto"), progress)
+    size_bytes = (out / "adapter_model.safetensors").stat().st_size
+    rank = Adapter.open(out).config()["r"]
+    output.line(
+        f"{shown(out.absolute())}: {human_size(size_bytes)}, rank {rank}, {len(adapters)} adapters by {asked['how']}"
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    """Returns the numbers of a list such as 0.7,0.3; raises EdgeftError for anything else."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise EdgeftError(f"{text!r} is no list of numbers", where="--weights", remedy="as 0.7,0.3") from error
 
 
 def _by_layer(made: Extraction) -> list[tuple[str, int, float, float]]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from edgeft.hf.adapters import add_lora, causal_model
+from edgeft.hf.combining import COMBINE_METHODS, HALVES_METHODS, Combining, combine_lora
 from edgeft.hf.layers import AdaptedLinear, adapted_linear, register_attention
 from edgeft.hf.lora_files import Layers, model_layers, write_lora_config
 from edgeft.hf.methods import load_adapted, load_for_training, save_trained
@@ -47,8 +48,11 @@ from edgeft.hf.tokenizers import (
 )
 
 __all__ = [
+    "COMBINE_METHODS",
+    "HALVES_METHODS",
     "MOVED_STARTS",
     "AdaptedLinear",
+    "Combining",
     "Device",
     "ExportableState",
     "Layers",
@@ -63,6 +67,7 @@ __all__ = [
     "adapted_linear",
     "add_lora",
     "causal_model",
+    "combine_lora",
     "compute_dtype",
     "encode",
     "encode_more",
