@@ -37,6 +37,8 @@ def summarize(graph: Graph) -> list[dict[str, Any]]:
             row["verdict"] = content["verdict"]
             if figures:  # a file that cannot be run has none
                 row |= {"mean_kld": figures["mean_kld"], "top1": figures["top1"]}
+        if bases := _merge_bases(graph, name):
+            row["merge_bases"] = bases
         rows.append(row)
     return rows
 
@@ -72,6 +74,15 @@ def _merge_figures(graph: Graph) -> dict[str, Any]:
         return {}
     figures = json.loads(path.read_text(encoding="utf-8"))
     return {"mean_kld": figures["mean_kld"], "top1": figures["top1"]}
+
+
+def _merge_bases(graph: Graph, type_name: str) -> dict[str, Any]:
+    """Returns how far a file of each merge base is from the model as trained, where that was measured."""
+    merged = read_object(graph.run.path("merge_base") / "merge.json").get("merged", {})
+    if graph.config.merge.base != "auto":
+        return {}
+    of_type = {name: figures.get("quantized", {}).get(type_name) for name, figures in merged.items()}
+    return {name: figures for name, figures in of_type.items() if figures}
 
 
 def _weights_bytes(graph: Graph) -> int | None:
@@ -117,11 +128,12 @@ def describe(graph: Graph, name: str) -> str:
 
 
 def describe_merge_base(content: Mapping[str, Any]) -> str:
-    """Returns which base was chosen, and the figures of both."""
-    figures = [
-        f"{name} mean KLD {merged['mean_kld']:.1e}, loss {merged['loss']:.4f}"
-        for name, merged in content["merged"].items()
-    ]
+    """Returns which base was chosen, and the figures of both, in float32 and of each file."""
+    figures = []
+    for name, merged in content["merged"].items():
+        files = [f"{kind} {file['mean_kld']:.1e}" for kind, file in merged.get("quantized", {}).items()]
+        klds = ", ".join([f"mean KLD {merged['mean_kld']:.1e}", *files])
+        figures.append(f"{name} {klds}, loss {merged['loss']:.4f}")
     return f"{content['base']}: {'; '.join(figures)}; as trained, loss {content['loss_as_trained']:.4f}"
 
 

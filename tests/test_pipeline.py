@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from tiny_run import make_run, write_records
 
+from edgeft import hf
+from edgeft.artifacts import Adapter, Checkpoint, GgufFile
 from edgeft.cli import main
 from edgeft.config import load_config
+from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.files import sha256_file
+from edgeft.llamacpp import Engine
 
 ARTIFACTS = [
     *("tokens", "adapter", "gguf", "quantized/Q8_0", "quantized/Q4_K_M", "reference"),
@@ -158,15 +163,50 @@ def test_the_merged_checkpoint_is_made_on_request(config: Path) -> None:
     assert (config.parent / "run" / "merged" / "model.safetensors").is_file()
 
 
-def test_the_merge_base_is_measured(config: Path) -> None:
-    result = invoke("run", "convert", "-c", config, "--set", "merge.base=auto")
+@pytest.fixture(scope="module")
+def measured(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose merge base was measured; what it said is in said.txt."""
+    folder = tmp_path_factory.mktemp("measured") / "copy"
+    shutil.copytree(finished, folder)
+    result = invoke("run", "quantize", "-c", folder / "edgeft.toml", "--set", "merge.base=auto")
     assert result.exit_code == 0
-    measured = json.loads((config.parent / "run" / "merge_base" / "merge.json").read_text())
-    klds = {name: merged["mean_kld"] for name, merged in measured["merged"].items()}
+    (folder / "said.txt").write_text(result.output)
+    return folder
+
+
+def test_the_merge_base_is_measured(measured: Path) -> None:
+    folder = measured / "run" / "merge_base"
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", "merge.json"}
+    content = json.loads((folder / "merge.json").read_text())
+    klds = {name: merged["mean_kld"] for name, merged in content["merged"].items()}
     assert klds.keys() == {"original", "dequantized"}
     # The model as trained computes in float32 here, so that merged into its own weights it differs by rounding alone.
-    assert measured["base"] == "dequantized" and klds["dequantized"] < klds["original"] / 10
-    assert "dequantized: original mean KLD" in result.output
+    assert klds["dequantized"] < klds["original"] / 10
+    files = {name: merged["quantized"] for name, merged in content["merged"].items()}
+    means = {name: sum(file["mean_kld"] for file in found.values()) / len(found) for name, found in files.items()}
+    assert all(found.keys() == {"Q8_0", "Q4_K_M"} for found in files.values())
+    assert content["base"] == min(means, key=lambda name: means[name])
+    said = (measured / "said.txt").read_text()
+    assert f"{content['base']}: original mean KLD" in said and ", Q4_K_M " in said
+
+
+def test_the_figures_of_a_merge_base_are_those_of_its_files(measured: Path) -> None:
+    run = measured / "run"
+    content = json.loads((run / "merge_base" / "merge.json").read_text())
+    checkpoint, trained = Checkpoint.open(measured / "base"), Adapter.open(run / "adapter")
+    model = hf.load_adapted(checkpoint, trained, "cpu")
+    klds: dict[str, list[float]] = {"Q8_0": [], "Q4_K_M": []}
+    for kind, found in klds.items():
+        with Engine(GgufFile(run / "quantized" / kind / f"run-{kind}.gguf"), 128, exact_kv=True) as engine:
+            examples = TokenizedExamples(run / "tokens" / "evaluation")
+            for example in (examples[place] for place in range(len(examples))):
+                p = torch.log_softmax(hf.logits(model, example.ids).double(), dim=-1)
+                q = torch.log_softmax(torch.from_numpy(engine.logits(example.ids)).double(), dim=-1)
+                places = [place for place, trained in enumerate(example.trained[1:]) if trained]
+                found += (p.exp() * (p - q)).sum(dim=-1)[places].tolist()
+        ours = content["merged"][content["base"]]["quantized"][kind]["mean_kld"]
+        # float32 logits from another number of threads
+        assert ours == pytest.approx(sum(found) / len(found), rel=1e-3)
 
 
 # Killing. The model is larger, so that there is a middle to be killed in.

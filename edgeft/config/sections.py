@@ -74,7 +74,7 @@ class MergeConfig(Section):
     base: Literal["original", "dequantized", "auto"] = Field(
         "original",
         description="`dequantized`: rounded to 4 bits, as training saw them; `auto`: the one that is measured to be "
-        "nearer to the model as trained",
+        "nearer to the model as trained in the files that are asked for",
     )
 
 

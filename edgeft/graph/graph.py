@@ -11,6 +11,8 @@ from edgeft.artifacts import Checkpoint, EvalReport, GgufFile, ParityReport, Ref
 from edgeft.config import Config
 from edgeft.dataset.records import Record, read_records
 from edgeft.files import count_lines, read_object
+from edgeft.graph.importance import write_importance
+from edgeft.graph.merge_bases import MergeBases
 from edgeft.graph.node import Node
 from edgeft.progress import Progress
 from edgeft.rundir import RunDir
@@ -124,7 +126,8 @@ class Graph:
         merged_from: tuple[str, ...] = ("adapter",)
         merging = config.merge.model_dump(exclude_defaults=True) | named
         if config.merge.base == "auto":
-            yield Node("merge_base", "merge", self._make_merge_base, ("tokens", "adapter"), named, base)
+            measured, texts = named | self._recipes(), base | self._imatrix_text()
+            yield Node("merge_base", "merge", self._make_merge_base, ("tokens", "adapter"), measured, texts)
             merged_from = ("adapter", "merge_base")
         yield Node("merged", "merge", self._make_merged, merged_from, merging, base, on_request=True)
         made_from = merged_from if config.convert.converter is None else (*merged_from, "merged")
@@ -140,14 +143,26 @@ class Graph:
         config = self.config
         needs: tuple[str, ...] = ("gguf", *merged_from)
         if config.quantize.imatrix:
-            text = {} if config.imatrix.text is None else {"text": config.path(config.imatrix.text)}
             asked = config.imatrix.model_dump(exclude={"text", "batch_size"}) | merging
             needs = ("gguf", "imatrix", *merged_from)
             of = ("tokens", *merged_from)
-            yield Node("imatrix", "imatrix", self._make_imatrix, of, asked, text | base, resumable=True)
+            yield Node("imatrix", "imatrix", self._make_imatrix, of, asked, self._imatrix_text() | base, resumable=True)
         recipe = config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
         for name in self.file_types[1:]:
             yield Node(f"quantized/{name}", "quantize", self._quantizer(name), needs, {"type": name, **recipe})
+
+    def _imatrix_text(self) -> dict[str, Path]:
+        text = self.config.imatrix.text if self.config.quantize.imatrix else None
+        return {} if text is None else {"text": self.config.path(text)}
+
+    def _recipes(self) -> dict[str, Any]:
+        """What decides how the files of a merged model are made."""
+        config = self.config
+        asked: dict[str, Any] = {"types": self.file_types, "converter": config.convert.converter}
+        asked |= config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
+        if config.quantize.imatrix:
+            asked["imatrix"] = config.imatrix.model_dump(exclude={"text", "batch_size"})
+        return asked
 
     def _checks(self, base: dict[str, Path], named: dict[str, str], recorded_from: tuple[str, ...]) -> Iterator[Node]:
         parity, evaluation = self.config.parity, self.config.eval
@@ -201,19 +216,8 @@ class Graph:
         write_merged(self._merged_weights(), self.base, out, progress)
 
     def _make_merge_base(self, out: Path, progress: Progress) -> None:
-        from edgeft import hf
-        from edgeft.dataset.tokens import TokenizedExamples
-        from edgeft.merge import load_merged
-        from edgeft.parity.merge_base import LoadModel, measure_merge_bases
-
-        hf.quiet()
-        device = hf.pick_device(self.config.train.device)
-        tuned = (self.base, open_trained(self.trained))
-        live = partial(hf.load_adapted, *tuned, device)
-        bases: tuple[MergeBase, ...] = ("original", "dequantized")
-        candidates: dict[str, LoadModel] = {name: partial(load_merged, *tuned, name, device) for name in bases}
-        examples = TokenizedExamples(self.tokens.path / "evaluation")
-        measure_merge_bases(live, candidates, examples, out, progress)
+        trained = open_trained(self.trained)
+        MergeBases(self.config, self.base, trained, self.tokens, self.file_types[1:]).measure(out, progress)
 
     @property
     def merge_base(self) -> MergeBase:
@@ -242,15 +246,11 @@ class Graph:
 
     def _make_imatrix(self, out: Path, progress: Progress) -> None:
         from edgeft import hf
-        from edgeft.convert import tensor_names
-        from edgeft.imatrix import make_imatrix, measured_texts
         from edgeft.merge import load_merged
 
-        config, device = self.config.imatrix, hf.pick_device(self.config.train.device)
-        files = [] if config.text is None else [self.config.path(config.text)]
-        texts = measured_texts(self.base, self.tokens if config.records else None, files, config)
+        device = hf.pick_device(self.config.train.device)
         load = partial(load_merged, self.base, open_trained(self.trained), self.merge_base, device)
-        make_imatrix(load, tensor_names(self.base), texts, config, out / "imatrix.gguf", progress)
+        write_importance(self.config, self.base, self.tokens, load, out / "imatrix.gguf", progress)
 
     def _quantizer(self, type_name: str) -> Callable[[Path, Progress], object]:
         def make(out: Path, progress: Progress) -> None:

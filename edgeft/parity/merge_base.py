@@ -2,21 +2,24 @@
 
 Training computed with weights rounded to 4 bits. Merged into the original weights the adapter is another model than the
 one that was trained; merged into the rounded ones it is that model, but rounded weights then meet the rounding of the
-file's type. Which is nearer is measured, on records that were not trained.
+file's type. Which is nearer is measured, on records that were not trained, before that rounding and after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeft import hf
+from edgeft.artifacts import GgufFile
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.files import write_json
+from edgeft.llamacpp import Engine
 from edgeft.parity.distributions import Floats, truncated
 from edgeft.parity.statistics import DivergenceMeter
 from edgeft.progress import Progress, silent
@@ -37,42 +40,73 @@ class _Scored:
     logits: Floats
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A merged model: `load` gives it in float32, `files` as a GGUF file of each type, one at a time, with its name."""
+
+    load: LoadModel
+    files: Callable[[], Iterator[tuple[str, GgufFile]]] | None = None
+
+
 def measure_merge_bases(
     live: LoadModel,
-    candidates: Mapping[str, LoadModel],
+    candidates: Mapping[str, Candidate],
     examples: TokenizedExamples,
     out: Path,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measures merged models against the model that was trained and writes merge.json into `out`.
 
-    `live` loads the 4-bit base with its adapter, `candidates` the merged models in float32, by the name of their base;
+    `live` loads the 4-bit base with its adapter; the candidates are the merged models by the name of their base, and
     one model is in memory at a time. Returns the figures: for each candidate its mean KLD from the trained model (nats)
-    and its mean loss at the trained positions, and as `base` the name of the one with the lower KLD.
+    and its mean loss at the trained positions, in float32 and, as `quantized`, of each file in llama.cpp. `base` is the
+    name of the one with the lower mean KLD over its files, or in float32 where there are none.
     """
-    steps = 1 + len(candidates)
+    steps = 1 + 2 * len(candidates)
     progress(0, steps, "model as trained, 4-bit base")
     scored = list(_scored(live(), examples))
-    figures: dict[str, Any] = {}
-    for done, (name, load) in enumerate(candidates.items(), start=1):
-        progress(done, steps, f"merged into the {name} base")
-        model, meter = load(), DivergenceMeter()
-        for example in scored:
-            trained = truncated(example.logits, example.targets, 0)
-            meter.add(trained, _rows(model, example.ids, example.places), example.targets)
-        del model
-        result = meter.result()
-        figures[name] = {"mean_kld": result.mean_kld, "loss": float(np.log(result.ppl)), "top1": result.top1}
-        trained_loss = float(np.log(result.ppl_reference))
+    merged: dict[str, Any] = {}
+    for done, (name, candidate) in enumerate(candidates.items()):
+        progress(1 + 2 * done, steps, f"merged into the {name} base")
+        merged[name] = _figures(scored, partial(_rows, candidate.load()))
+        progress(2 + 2 * done, steps, f"merged into the {name} base, quantized")
+        if candidate.files is not None:
+            merged[name]["quantized"] = {kind: _of_file(scored, gguf) for kind, gguf in candidate.files()}
     progress(steps, steps)
     content = {
-        "base": min(figures, key=lambda name: figures[name]["mean_kld"]),
+        "base": min(merged, key=lambda name: _distance(merged[name])),
         "positions": sum(len(example.places) for example in scored),
-        "loss_as_trained": trained_loss,
-        "merged": figures,
+        "loss_as_trained": _loss_as_trained(scored),
+        "merged": merged,
     }
     write_json(out / "merge.json", content)
     return content
+
+
+def _distance(figures: Mapping[str, Any]) -> float:
+    """Returns what decides between the candidates."""
+    files = figures.get("quantized") or {"": figures}
+    return float(np.mean([file["mean_kld"] for file in files.values()]))
+
+
+def _of_file(scored: Sequence[_Scored], gguf: GgufFile) -> dict[str, float]:
+    longest = max(len(example.ids) for example in scored)
+    with Engine(gguf, longest + 8, exact_kv=True) as engine:
+        return _figures(scored, lambda ids, places: engine.logits(ids)[places])
+
+
+def _figures(scored: Sequence[_Scored], rows: Callable[[list[int], list[int]], Floats]) -> dict[str, float]:
+    meter = DivergenceMeter()
+    for example in scored:
+        trained = truncated(example.logits, example.targets, 0)
+        meter.add(trained, rows(example.ids, example.places), example.targets)
+    result = meter.result()
+    return {"mean_kld": result.mean_kld, "loss": float(np.log(result.ppl)), "top1": result.top1}
+
+
+def _loss_as_trained(scored: Sequence[_Scored]) -> float:
+    losses = [-truncated(example.logits, example.targets, 0).target_log_p for example in scored]
+    return float(np.concatenate(losses).mean(dtype=np.float64))
 
 
 def _scored(model: hf.PreTrainedModel, examples: TokenizedExamples) -> Iterator[_Scored]:
