@@ -234,6 +234,11 @@ def test_convert_and_quantize(project: Path) -> None:
     assert f"{small}: " in result.output
     assert 0 < small.stat().st_size < out.stat().st_size / 3
     assert sorted(path.name for path in out.parent.iterdir()) == ["m.gguf", "q.gguf"]
+    straight = project / "models" / "s.gguf"
+    result = call("convert", project / "base", "--out", straight, "--dtype", "f32", "--type", "q8_0")
+    assert result.exit_code == 0, result.output
+    assert straight.read_bytes() == small.read_bytes()
+    assert "go with --type" in call("convert", project / "base", "--out", out, "--pure").output
 
 
 def test_chat_through_a_pipe(tiny_f32: GgufFile) -> None:

@@ -260,3 +260,19 @@ def test_kill_9_in_the_middle_then_the_same_command(
     assert result.returncode == 0, result.stderr
     assert weight_hashes(run) == uninterrupted
     assert not list(run.rglob("*.partial"))
+
+
+def test_quantized_files_without_the_unquantized_one(config: Path) -> None:
+    """What was trained goes straight to the same bytes, and no stage asks for the file that is not made."""
+    run = config.parent / "run"
+    names = [f"quantized/{name}/run-{name}.gguf" for name in ("Q8_0", "Q4_K_M")]
+    before = [(run / name).read_bytes() for name in names]
+    for name in ("gguf", "quantized"):
+        shutil.rmtree(run / name)
+    result = invoke("run", "quantize", "-c", config, "--set", "convert.unquantized=false")
+    assert result.exit_code == 0, result.output
+    assert [(run / name).read_bytes() for name in names] == before
+    assert not (run / "gguf").exists()
+    left = planned(config, "--set", "convert.unquantized=false")
+    assert "gguf" not in left and "parity/F16" not in left
+    assert {left["quantized/Q8_0"], left["reference"]} == {"up to date"}

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgeft.artifacts import GgufFile, Tokens, open_trained
 from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
+from edgeft.cli.recipes import recipe_options, recipes, targets
 from edgeft.config import ImatrixConfig
 from edgeft.console import Output
-from edgeft.errors import EdgeftError, Problem
+from edgeft.errors import EdgeftError
 from edgeft.files import human_size
-from edgeft.quant_types import canonical_type
-
-if TYPE_CHECKING:
-    from edgeft.quantize import Recipe
 
 
 @click.command()
@@ -72,11 +68,7 @@ def imatrix(
 @click.argument("source", type=FILE)
 @click.option("--type", "types", multiple=True, required=True, help="a file type of llama.cpp, as Q4_K_M; repeatable")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="the file; a folder for several types")
-@click.option("--imatrix", "imatrix_path", type=FILE, help="an importance matrix")
-@click.option("--tensor-type", "tensors", multiple=True, metavar="PATTERN=TYPE", help="as ffn_down=Q6_K; repeatable")
-@click.option("--output-type", help="type of the output matrix")
-@click.option("--embedding-type", help="type of the embedding")
-@click.option("--pure", is_flag=True, help="no tensor in a larger type than the file's own")
+@recipe_options
 @click.option("--ctx", "n_ctx", type=AT_LEAST_ONE, default=4096, show_default=True, help="context that memory is for")
 @click.option("--memory", metavar="GB", type=click.FloatRange(0, min_open=True), help="memory of the device")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all cores")
@@ -93,11 +85,10 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
 
     output = Output()
     gguf = GgufFile.open(source)
-    recipes = [recipe.checked() for recipe in _recipes(types, asked)]
-    targets = [out] if len(recipes) == 1 else [out / f"{source.stem}-{recipe.file_type}.gguf" for recipe in recipes]
-    targets[0].parent.mkdir(parents=True, exist_ok=True)
+    asked_for = recipes(types, asked)
+    files = targets(out, source.stem, asked_for)
     rows = []
-    for recipe, target in zip(recipes, targets, strict=True):
+    for recipe, target in zip(asked_for, files, strict=True):
         with output.progress(f"quantize {recipe.file_type}") as progress:
             smaller = shrink(gguf, recipe, target, threads, progress)
         taken = asdict(footprint(smaller, asked["n_ctx"]))
@@ -109,7 +100,7 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
         click.echo(json.dumps(rows, indent=2))
         return
     output.footprints(rows, asked["n_ctx"], asked["memory"])
-    for target, row in zip(targets, rows, strict=True):
+    for target, row in zip(files, rows, strict=True):
         output.line(f"{shown(target.absolute())}: {human_size(gguf.size_bytes)} -> {human_size(row['size_bytes'])}")
         if "survival" in row:
             output.line(f"{shown(target.absolute())}.survival.json: {describe_survival({'overall': row['survival']})}")
@@ -125,18 +116,3 @@ def _survival(output: Output, base: str, adapter: Path, gguf: GgufFile) -> dict[
     report = gguf.path.with_name(f"{gguf.path.name}.survival.json")
     with output.progress("survival") as progress:
         return measure_survival(weights, checkpoint, gguf, report, progress)
-
-
-def _recipes(types: Sequence[str], asked: dict[str, Any]) -> list[Recipe]:
-    """Returns a recipe for each type; raises EdgeftError for a tensor type that is not PATTERN=TYPE."""
-    from edgeft.quantize import Recipe
-
-    wrong = [text for text in asked["tensors"] if "=" not in text]
-    if wrong:
-        raise EdgeftError(
-            Problem(f"{text!r} is not PATTERN=TYPE", "--tensor-type", "as ffn_down=Q6_K") for text in wrong
-        )
-    tensors = {pattern: name for pattern, _, name in (text.rpartition("=") for text in asked["tensors"])}
-    names = list(dict.fromkeys(canonical_type(name) for name in types))
-    others = (asked["output_type"], asked["embedding_type"], asked["pure"], asked["imatrix_path"])
-    return [Recipe(name, tensors, *others) for name in names]

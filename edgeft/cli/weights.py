@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
 from edgeft.artifacts import open_trained
-from edgeft.cli.options import FILE, FOLDER, SIZE, checkpoint_named, shown
+from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, shown
+from edgeft.cli.recipes import recipe_options, recipes, targets
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
 from edgeft.files import human_size, making_folder
@@ -33,11 +35,13 @@ def merge(base: str, adapter: Path, out: Path) -> None:
 
 @click.command()
 @click.argument("model", type=str)
-@click.option("--out", type=FILE, required=True, help="the GGUF file")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="the GGUF file; a folder for several types")
 @click.option("--adapter", type=FOLDER, help="an adapter to fold in on the way")
 @click.option(
     "--dtype", type=click.Choice(["f32", "f16", "bf16"]), default="f16", show_default=True, help="type of the matrices"
 )
+@click.option("--type", "types", multiple=True, help="quantize on the way, from --dtype, as Q4_K_M; repeatable")
+@recipe_options
 @click.option("--name", help="the model's name in the file")
 @click.option("--split-max-size", type=SIZE, default=0, help="as 2G or 500M: several files, each up to this size")
 @click.option("--converter", help='a llama.cpp checkout whose converter to run, or "fetched"; for other architectures')
@@ -46,17 +50,23 @@ def convert(
     out: Path,
     adapter: Path | None,
     dtype: Literal["f32", "f16", "bf16"],
+    types: tuple[str, ...],
     name: str | None,
     split_max_size: int,
     converter: str | None,
+    **asked: Any,
 ) -> None:
-    """Converts MODEL (a checkpoint folder or a hub id) to a GGUF file."""
-    from edgeft.convert import Origin
+    """Converts MODEL (a checkpoint folder or a hub id) to a GGUF file, with --type to a quantized one at once."""
+    if not types and any(asked.values()):
+        raise click.UsageError("options of quantization go with --type")
+    from edgeft.convert import Origin, Planner
     from edgeft.convert import convert as write_gguf
     from edgeft.merge import merged_weights
+    from edgeft.quantize import plan_quantization
     from edgeft.weights import CheckpointWeights, Weights
 
     output = Output()
+    made = recipes(types, asked)
     source = checkpoint_named(model)
     if adapter is None:
         weights: Weights = CheckpointWeights(source)
@@ -64,10 +74,22 @@ def convert(
         weights = merged_weights(source, open_trained(adapter), "original")
     origin = None if adapter is None else Origin(model, source.path, adapter)
     config = ConvertConfig(dtype=dtype, name=name, converter=converter)
-    with output.progress("convert") as progress:
-        gguf = write_gguf(weights, source, config, out, progress, origin=origin, split_max_bytes=split_max_size)
-    files = f" in {len(gguf.parts)} files" if len(gguf.parts) > 1 else ""
-    output.line(f"{shown(gguf.path.absolute())}: {human_size(gguf.size_bytes)}{files}")
+    planners: list[Planner | None] = [partial(plan_quantization, recipe=recipe) for recipe in made]
+    files = targets(out, name or source.path.resolve().name, made) if made else [out]
+    for target, planner in zip(files, planners or [None], strict=True):
+        with output.progress("convert") as progress:
+            gguf = write_gguf(
+                weights,
+                source,
+                config,
+                target,
+                progress,
+                origin=origin,
+                split_max_bytes=split_max_size,
+                planner=planner,
+            )
+        parts = f" in {len(gguf.parts)} files" if len(gguf.parts) > 1 else ""
+        output.line(f"{shown(gguf.path.absolute())}: {human_size(gguf.size_bytes)}{parts}")
 
 
 @click.group()

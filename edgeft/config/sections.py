@@ -88,6 +88,11 @@ class ConvertConfig(Section):
         description="type of the matrices in the unquantized file; f16 is the type in which parity sees most, and a "
         "weight that it cannot hold is an error that says so",
     )
+    unquantized: bool = Field(
+        True,
+        description="make the unquantized file, too; false: quantized files are made straight from the weights, with "
+        "the same bytes, and parity cannot tell what conversion lost from what quantization did",
+    )
     name: str | None = Field(None, description="the model's name in the file; unset: the model card's, or the folder's")
     random_texts: int = Field(
         10_000,

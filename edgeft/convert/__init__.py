@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,17 +15,12 @@ from gguf import MODEL_ARCH_NAMES, GGUFWriter
 
 from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.config import ConvertConfig
+from edgeft.convert.coding import Coding, unquantized
 from edgeft.convert.families import plan_of
 from edgeft.convert.metadata import Origin, add_metadata
 from edgeft.convert.plan import FoundTensor, Plan
-from edgeft.convert.tensors import (
-    F32,
-    FILE_TYPES,
-    MATRIX_TYPES,
-    StoredType,
-    stored_type,
-    value_type,
-)
+from edgeft.convert.quantized import Planner, ask, quantized_writer, recoded, write_header
+from edgeft.convert.tensors import F32, FILE_TYPES, MATRIX_TYPES, stored_type, value_type
 from edgeft.convert.tokenizer import ProvedTokenizer, prove_tokenizer
 from edgeft.convert.upstream import default_cache, find_converter, require_known, run_converter
 from edgeft.convert.writing import write_tensors
@@ -33,7 +29,7 @@ from edgeft.files import list_files, placing, replacing, require_free_disk
 from edgeft.progress import Progress, silent
 from edgeft.weights import CheckpointWeights, TensorSpec, TunedWeights, Weights
 
-__all__ = ["Origin", "convert", "require_convertible", "tensor_names"]
+__all__ = ["Origin", "Planner", "convert", "require_convertible", "tensor_names"]
 
 
 def convert(
@@ -45,6 +41,7 @@ def convert(
     *,
     origin: Origin | None = None,
     split_max_bytes: int = 0,
+    planner: Planner | None = None,
 ) -> GgufFile:
     """Writes a GGUF file at `out`; `source` gives everything that is no weight: config.json, tokenizer, template.
 
@@ -52,12 +49,16 @@ def convert(
     that it was tuned with. With `split_max_bytes` there are as many files as it takes, `-00001-of-0000N` added to their
     names, and the first is returned; one with more bytes of tensors holds a single one. llama.cpp must give the trained
     tokenizer's ids with the written file, on a corpus and on `config.random_texts` random strings. With
-    `config.converter` llama.cpp's own converter writes the file, from the checkpoint as it lies on disk.
+    `config.converter` llama.cpp's own converter writes the file, from the checkpoint as it lies on disk. With a
+    `planner` the file is quantized: the bytes that llama.cpp makes of the one in `config.dtype`, which is not made.
 
     Raises EdgeftError where ids differ, for an unsupported model, for tensors that do not fit config.json (all at once,
     before any is read), and for weights that are not finite or overflow `config.dtype`; then nothing is left at `out`.
     """
     if config.converter is not None:
+        if planner is not None:
+            what = "llama.cpp's converter writes no quantized file"
+            raise EdgeftError(what, "convert.converter", "make the unquantized one first, then edgeft quantize")
         return _convert_elsewhere(weights, source, config, config.converter, out, split_max_bytes)
     tuned = weights if isinstance(weights, TunedWeights) else None
     if tuned is not None and tuned.tokenizer is not None:
@@ -66,18 +67,18 @@ def convert(
     changes = {} if tuned is None else tuned.config_changes
     writer = GGUFWriter(None, "", split_max_size=split_max_bytes)
     prepared = _prepare(writer, weights.specs, source, config, origin, tuned=tuned is not None, config_changes=changes)
+    tensors = prepared.tensors
+    if planner is not None:
+        plan = ask(planner, writer, out.parent)
+        tensors = recoded(tensors, plan)
+        writer = quantized_writer(writer, plan, tensors)
     size_bytes = sum(info.nbytes for infos in writer.tensors for info in infos.values())
     require_free_disk(out.parent, size_bytes, "the GGUF file")
     with _destination(out, split_max_bytes) as (partial, written):
-        writer.write_header_to_file(partial)
-        try:
-            writer.write_kv_data_to_file()
-            writer.write_ti_data_to_file()
-        finally:
-            writer.close()
+        write_header(writer, partial)
         paths = writer.format_shard_names(partial)
         names = [infos.keys() for infos in writer.tensors]
-        write_tensors(paths, names, writer.data_alignment, prepared.plan, prepared.tensors, weights, progress)
+        write_tensors(paths, names, writer.data_alignment, prepared.plan, tensors, weights, progress)
         prepared.tokenizer.require_in(paths[0])
     return GgufFile(written[0])
 
@@ -135,7 +136,7 @@ class _Prepared:
 
     writer: GGUFWriter
     plan: Plan
-    tensors: list[tuple[FoundTensor, StoredType]]
+    tensors: list[tuple[FoundTensor, Coding]]
     tokenizer: ProvedTokenizer
 
 
@@ -153,7 +154,7 @@ def _prepare(
     plan = plan_of(config_json, str(source.path / "config.json"))
     matrix_type = MATRIX_TYPES[config.dtype]
     found = [
-        (tensor, stored_type(tensor.planned.name, tensor.planned.shape, matrix_type))
+        (tensor, unquantized(stored_type(tensor.planned.name, tensor.planned.shape, matrix_type)))
         for tensor in plan.find(specs, str(source.path))
     ]
     writer.arch = MODEL_ARCH_NAMES[plan.arch]
@@ -170,10 +171,10 @@ def _prepare(
     return _Prepared(writer, plan, found, tokenizer)
 
 
-def _add_tensor_infos(writer: GGUFWriter, plan: Plan, tensors: Sequence[tuple[FoundTensor, StoredType]]) -> None:
+def _add_tensor_infos(writer: GGUFWriter, plan: Plan, tensors: Sequence[tuple[FoundTensor, Coding]]) -> None:
     for name, tensor in plan.generated.items():
         writer.add_tensor_info(name, tuple(tensor.shape), np.dtype(F32.numpy), tensor.nbytes, F32.ggml)
-    for found, stored in tensors:
+    for found, coding in tensors:
         name, shape = found.planned.name, found.planned.shape
-        size_bytes = TensorSpec(shape, stored.torch).size_bytes
-        writer.add_tensor_info(name, shape, np.dtype(stored.numpy), size_bytes, stored.ggml)
+        size_bytes = coding.size_bytes(math.prod(shape))
+        writer.add_tensor_info(name, shape, np.dtype(coding.rounded.numpy), size_bytes, coding.ggml_type)

@@ -12,11 +12,12 @@ import numpy.typing as npt
 import torch
 from gguf import GGUFWriter
 
+from edgeft.convert.coding import Coding
 from edgeft.convert.plan import FoundTensor, Plan, stack, unchanged
-from edgeft.convert.tensors import F32, StoredType, encode, not_finite
+from edgeft.convert.tensors import F32, encode, not_finite
 from edgeft.errors import EdgeftError, Problem
 from edgeft.progress import Progress
-from edgeft.weights import TensorSpec, Weights
+from edgeft.weights import Weights
 from edgeft.weights.writing import Part, tensor_parts, write_parts
 
 
@@ -25,21 +26,21 @@ def write_tensors(
     names: Sequence[Collection[str]],
     alignment: int,
     plan: Plan,
-    tensors: list[tuple[FoundTensor, StoredType]],
+    tensors: Sequence[tuple[FoundTensor, Coding]],
     weights: Weights,
     progress: Progress,
 ) -> None:
-    """Appends the generated tensors and those of the plan, in this order, to files that end with their headers.
+    """Appends the generated tensors and those of the plan to files that end with their headers.
 
-    Each file takes the tensors of its `names`. Raises EdgeftError naming every tensor with weights that are not finite
-    or overflow its type.
+    Each file takes the tensors of its `names`, in their order. Raises EdgeftError naming every tensor with weights that
+    are not finite or overflow its type.
     """
     problems: list[Problem] = []
-    all_parts: list[list[Part]] = []
-    for path, held in zip(paths, names, strict=True):
-        generated = {name: tensor for name, tensor in plan.generated.items() if name in held}
-        found = [entry for entry in tensors if entry[0].planned.name in held]
-        all_parts.append(_layout(path, alignment, generated, found, weights))
+    by_name = {found.planned.name: (found, coding) for found, coding in tensors}
+    all_parts = [
+        _layout(path, alignment, held, plan.generated, by_name, weights)
+        for path, held in zip(paths, names, strict=True)
+    ]
     total_bytes = sum(part.size_bytes for parts in all_parts for part in parts)
     done_bytes = 0
     for path, parts in zip(paths, all_parts, strict=True):
@@ -60,19 +61,23 @@ def _within(progress: Progress, done_bytes: float, total_bytes: float) -> Progre
 def _layout(
     path: Path,
     alignment: int,
+    names: Collection[str],
     generated: Mapping[str, torch.Tensor],
-    tensors: list[tuple[FoundTensor, StoredType]],
+    tensors: Mapping[str, tuple[FoundTensor, Coding]],
     weights: Weights,
 ) -> list[Part]:
     """Returns the parts of one file, which is made as long as it will be."""
     offset = _padded(path.stat().st_size, alignment)
     parts: list[Part] = []
-    for name, tensor in generated.items():
-        parts.append(Part(offset, tensor.nbytes, name, partial(encode, tensor, F32, name)))
-        offset += _padded(tensor.nbytes, alignment)
-    for found, stored in tensors:
-        parts += _parts(found, stored, weights, offset)
-        offset += _padded(TensorSpec(found.planned.shape, stored.torch).size_bytes, alignment)
+    for name in names:
+        if name in generated:
+            tensor = generated[name]
+            parts.append(Part(offset, tensor.nbytes, name, partial(encode, tensor, F32, name)))
+            offset += _padded(tensor.nbytes, alignment)
+            continue
+        found, coding = tensors[name]
+        parts += _parts(found, coding, weights, offset)
+        offset += _padded(coding.size_bytes(torch.Size(found.planned.shape).numel()), alignment)
     os.truncate(path, offset)
     return parts
 
@@ -81,23 +86,26 @@ def _padded(size_bytes: int, alignment: int) -> int:
     return int(GGUFWriter.ggml_pad(size_bytes, alignment))
 
 
-def _parts(found: FoundTensor, stored: StoredType, weights: Weights, offset: int) -> Iterator[Part]:
+def _parts(found: FoundTensor, coding: Coding, weights: Weights, offset: int) -> Iterator[Part]:
     """Yields the parts of one tensor: what is stored row by row as the checkpoint has it need not be held whole."""
     planned = found.planned
     if planned.make in (unchanged, stack):
-        for name in found.sources:
-            yield from tensor_parts(weights, name, offset, _encoder(stored, name), stored.torch)
-            offset += TensorSpec(weights.specs[name].shape, stored.torch).size_bytes
+        for number, name in enumerate(found.sources):
+            matrix = number if planned.make is stack else None
+            yield from tensor_parts(weights, name, offset, _encoder(coding, name, matrix), coding.size_bytes)
+            offset += coding.size_bytes(torch.Size(weights.specs[name].shape).numel())
         return
-    size_bytes = TensorSpec(planned.shape, stored.torch).size_bytes
-    yield Part(offset, size_bytes, found.sources[0], lambda: encode(_made(found, weights), stored, found.sources[0]))
+    size_bytes = coding.size_bytes(torch.Size(planned.shape).numel())
+    yield Part(offset, size_bytes, found.sources[0], lambda: coding.encode(_made(found, weights), found.sources[0]))
 
 
-def _encoder(stored: StoredType, name: str) -> Callable[[torch.Tensor], npt.NDArray[Any]]:
-    def checked(tensor: torch.Tensor) -> npt.NDArray[Any]:
+def _encoder(coding: Coding, name: str, matrix: int | None) -> Callable[[torch.Tensor, int], npt.NDArray[Any]]:
+    """Returns what stores rows of one tensor, which is the number `matrix` of several, or holds them all if None."""
+
+    def checked(tensor: torch.Tensor, first: int) -> npt.NDArray[Any]:
         if problems := not_finite(tensor, name):
             raise EdgeftError(problems)
-        return encode(tensor, stored, name)
+        return coding.encode(tensor, name, first if matrix is None else matrix)
 
     return checked
 

@@ -5,96 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgeft.artifacts import Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens, open_trained
-from edgeft.config import Config
+from edgeft.artifacts import Checkpoint, GgufFile, open_trained
 from edgeft.dataset.records import Record, read_records
-from edgeft.files import count_lines, read_object
-from edgeft.graph.importance import write_importance
+from edgeft.files import count_lines
 from edgeft.graph.merge_bases import MergeBases
 from edgeft.graph.node import Node
+from edgeft.graph.places import Places
+from edgeft.graph.quantizing import imatrix_text, quantized_nodes, recipes_of
 from edgeft.progress import Progress
-from edgeft.rundir import RunDir
 
 if TYPE_CHECKING:
     from edgeft.dataset.tokens import TokenSource
     from edgeft.hf import PreTrainedModel
-    from edgeft.merge import MergeBase
-    from edgeft.weights import TunedWeights
 
 _RECORDED = {"records", "positions", "kept_tokens", "max_new_tokens"}
 
 
-class Graph:
+class Graph(Places):
     """The artifacts of one run. Heavy libraries are imported by the stage that needs them, when it runs."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.run = RunDir(config.path(config.run.directory))
-        self._checkpoint: Checkpoint | None = None
-
-    # Where artifacts are
-
-    @property
-    def base(self) -> Checkpoint:
-        """The base model; a hub id is downloaded once."""
-        if self._checkpoint is None:
-            if self.base_is_folder:
-                self._checkpoint = Checkpoint.open(Path(self.config.base))
-            else:
-                from edgeft import hf
-
-                self._checkpoint = hf.resolve_checkpoint(self.config.base)
-        return self._checkpoint
-
-    @property
-    def base_is_folder(self) -> bool:
-        """Whether the base is a local folder, existing or not, rather than a hub id."""
-        return Path(self.config.base).is_absolute()
-
-    @property
-    def tokens(self) -> Tokens:
-        """The tokenized records."""
-        return Tokens(self.run.path("tokens"))
-
-    @property
-    def trained(self) -> Path:
-        """What was trained: an adapter, or with train.method = "full" a checkpoint."""
-        return self.run.path("adapter")
-
-    @property
-    def reference(self) -> Reference:
-        """The parity reference."""
-        return Reference(self.run.path("reference") / "reference.npz")
-
-    @property
-    def unquantized(self) -> str:
-        """The type of the file that conversion writes."""
-        return self.config.convert.dtype.upper()
-
-    @property
-    def file_types(self) -> list[str]:
-        """The types of all GGUF files of this run, the unquantized one first."""
-        return [
-            self.unquantized,
-            *dict.fromkeys(name for name in self.config.quantize.types if name != self.unquantized),
-        ]
-
-    def gguf(self, type_name: str) -> GgufFile:
-        """The file of a type."""
-        return GgufFile(self.run.path(self._gguf_node(type_name)) / f"{self.run.root.name}-{type_name}.gguf")
-
-    def parity_report(self, type_name: str) -> ParityReport:
-        """The parity report on the file of a type."""
-        return ParityReport(self.run.path(f"parity/{type_name}"))
-
-    def eval_report(self, engine: str) -> EvalReport:
-        """The evaluation of "base", "tuned", or the file of a type."""
-        return EvalReport(self.run.path(f"eval/{engine}"))
-
-    def _gguf_node(self, type_name: str) -> str:
-        return "gguf" if type_name == self.unquantized else f"quantized/{type_name}"
 
     def _tests(self, most: int = 0) -> list[Record]:
         return read_records(self.tokens.path / "test.jsonl")[: most or None]
@@ -126,43 +56,16 @@ class Graph:
         merged_from: tuple[str, ...] = ("adapter",)
         merging = config.merge.model_dump(exclude_defaults=True) | named
         if config.merge.base == "auto":
-            measured, texts = named | self._recipes(), base | self._imatrix_text()
+            measured, texts = named | recipes_of(config, self.file_types), base | imatrix_text(config)
             yield Node("merge_base", "merge", self._make_merge_base, ("tokens", "adapter"), measured, texts)
             merged_from = ("adapter", "merge_base")
         yield Node("merged", "merge", self._make_merged, merged_from, merging, base, on_request=True)
         made_from = merged_from if config.convert.converter is None else (*merged_from, "merged")
-        converting = config.convert.model_dump(mode="json") | merging
-        yield Node("gguf", "convert", self._make_gguf, made_from, converting, base)
-        yield from self._quantized(merged_from, merging, base)
+        converting = config.convert.model_dump(mode="json", exclude={"unquantized"}) | merging
+        if config.convert.unquantized:
+            yield Node("gguf", "convert", self._make_gguf, made_from, converting, base)
+        yield from quantized_nodes(self, merged_from, merging, converting, base)
         yield from self._checks(base, named, ("tokens", *merged_from))
-
-    def _quantized(
-        self, merged_from: tuple[str, ...], merging: dict[str, Any], base: dict[str, Path]
-    ) -> Iterator[Node]:
-        """Yields the quantized files, and the importance matrix before them if they are to have one."""
-        config = self.config
-        needs: tuple[str, ...] = ("gguf", *merged_from)
-        if config.quantize.imatrix:
-            asked = config.imatrix.model_dump(exclude={"text", "batch_size"}) | merging
-            needs = ("gguf", "imatrix", *merged_from)
-            of = ("tokens", *merged_from)
-            yield Node("imatrix", "imatrix", self._make_imatrix, of, asked, self._imatrix_text() | base, resumable=True)
-        recipe = config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
-        for name in self.file_types[1:]:
-            yield Node(f"quantized/{name}", "quantize", self._quantizer(name), needs, {"type": name, **recipe})
-
-    def _imatrix_text(self) -> dict[str, Path]:
-        text = self.config.imatrix.text if self.config.quantize.imatrix else None
-        return {} if text is None else {"text": self.config.path(text)}
-
-    def _recipes(self) -> dict[str, Any]:
-        """What decides how the files of a merged model are made."""
-        config = self.config
-        asked: dict[str, Any] = {"types": self.file_types, "converter": config.convert.converter}
-        asked |= config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
-        if config.quantize.imatrix:
-            asked["imatrix"] = config.imatrix.model_dump(exclude={"text", "batch_size"})
-        return asked
 
     def _checks(self, base: dict[str, Path], named: dict[str, str], recorded_from: tuple[str, ...]) -> Iterator[Node]:
         parity, evaluation = self.config.parity, self.config.eval
@@ -171,12 +74,12 @@ class Graph:
         yield Node("reference", "reference", self._make_reference, recorded_from, recorded, base)
         limits = parity.model_dump(mode="json", exclude=_RECORDED)
         for name in self.file_types:
-            yield Node(f"parity/{name}", "parity", self._checker(name), ("reference", self._gguf_node(name)), limits)
+            yield Node(f"parity/{name}", "parity", self._checker(name), ("reference", self.gguf_node(name)), limits)
         asked = evaluation.model_dump(include={"records", "max_new_tokens"})
         yield Node("eval/base", "eval", self._make_eval_base, ("tokens",), asked | named, base)
         yield Node("eval/tuned", "eval", self._make_eval_tuned, ("tokens", "adapter"), asked | named, base)
         for name in self.file_types:
-            yield Node(f"eval/{name}", "eval", self._evaluator(name), ("tokens", self._gguf_node(name)), asked)
+            yield Node(f"eval/{name}", "eval", self._evaluator(name), ("tokens", self.gguf_node(name)), asked)
 
     # How they are made
 
@@ -213,58 +116,22 @@ class Graph:
     def _make_merged(self, out: Path, progress: Progress) -> None:
         from edgeft.merge import write_merged
 
-        write_merged(self._merged_weights(), self.base, out, progress)
+        write_merged(self.merged_weights(), self.base, out, progress)
 
     def _make_merge_base(self, out: Path, progress: Progress) -> None:
         trained = open_trained(self.trained)
-        MergeBases(self.config, self.base, trained, self.tokens, self.file_types[1:]).measure(out, progress)
-
-    @property
-    def merge_base(self) -> MergeBase:
-        """The base that the adapter is merged into, measured where it is to be."""
-        wanted = self.config.merge.base
-        return read_object(self.run.path("merge_base") / "merge.json")["base"] if wanted == "auto" else wanted
-
-    def _merged_weights(self) -> TunedWeights:
-        from edgeft.merge import merged_weights
-
-        return merged_weights(self.base, open_trained(self.trained), self.merge_base)
+        MergeBases(self.config, self.base, trained, self.tokens, self.quantized_types).measure(out, progress)
 
     def _make_gguf(self, out: Path, progress: Progress) -> None:
-        from edgeft.convert import Origin, convert
+        from edgeft.convert import convert
         from edgeft.weights import CheckpointWeights
 
-        path = out / self.gguf(self.unquantized).path.name
-        config = self.config.convert.model_copy(update={"name": self.config.convert.name or self.run.root.name})
+        path, config = out / self.gguf(self.unquantized).path.name, self.convert_config
         if config.converter is not None:
             merged = Checkpoint.open(self.run.path("merged"))
             convert(CheckpointWeights(merged), merged, config, path, progress)
             return
-        datasets = [source.path for source in self.config.dataset.sources]
-        origin = Origin(self.config.base, self.base.path, self.trained, datasets)
-        convert(self._merged_weights(), self.base, config, path, progress, origin=origin)
-
-    def _make_imatrix(self, out: Path, progress: Progress) -> None:
-        from edgeft import hf
-        from edgeft.merge import load_merged
-
-        device = hf.pick_device(self.config.train.device)
-        load = partial(load_merged, self.base, open_trained(self.trained), self.merge_base, device)
-        write_importance(self.config, self.base, self.tokens, load, out / "imatrix.gguf", progress)
-
-    def _quantizer(self, type_name: str) -> Callable[[Path, Progress], object]:
-        def make(out: Path, progress: Progress) -> None:
-            from edgeft.convert.survival import measure_survival
-            from edgeft.quantize import Recipe, quantize
-
-            source = GgufFile.open(self.gguf(self.unquantized).path)
-            config = self.config.quantize
-            imatrix = self.run.path("imatrix") / "imatrix.gguf" if config.imatrix else None
-            path, recipe = out / self.gguf(type_name).path.name, Recipe.configured(type_name, config, imatrix)
-            made = quantize(source, recipe, path, config.threads, progress)
-            measure_survival(self._merged_weights(), self.base, made, out / "survival.json")
-
-        return make
+        convert(self.merged_weights(), self.base, config, path, progress, origin=self.origin)
 
     def _make_reference(self, out: Path, progress: Progress) -> None:
         from edgeft import hf
@@ -274,7 +141,7 @@ class Graph:
         parity, device = self.config.parity, hf.pick_device(self.config.train.device)
         live = (self.base, open_trained(self.trained))
         path = out / self.reference.path.name
-        model = MergedModel(partial(load_merged, *live, self.merge_base, device), self._merged_weights())
+        model = MergedModel(partial(load_merged, *live, self.merge_base, device), self.merged_weights())
         record_reference(self.base, live, self._tests(parity.records), parity, device, path, progress, model)
 
     def _checker(self, type_name: str) -> Callable[[Path, Progress], object]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf import GGMLQuantizationType
 from llama_cpp._ggml import libggml
 
 from edgeft.llamacpp.dequantize import dequantize
@@ -27,19 +27,19 @@ PLAIN_TYPES: Final = frozenset(
 
 def block_columns(type_name: str) -> int:
     """Returns how many values share a block; a row's length has to be a multiple."""
-    return _block(type_name)[0]
+    return int(_function("ggml_blck_size", ctypes.c_int64, ctypes.c_int)(TENSOR_TYPE[type_name]))
 
 
 def row_bytes(type_name: str, n_columns: int) -> int:
     """Returns the bytes of a row of so many values."""
-    columns, size_bytes = _block(type_name)
-    return n_columns // columns * size_bytes
+    size_of = _function("ggml_row_size", ctypes.c_size_t, ctypes.c_int, ctypes.c_int64)
+    return int(size_of(TENSOR_TYPE[type_name], n_columns))
 
 
-def _block(type_name: str) -> tuple[int, int]:
-    """Returns the values of a block and its bytes."""
-    columns, size_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[type_name]]
-    return int(columns), int(size_bytes)
+def _function(name: str, result: Any, *arguments: Any) -> Any:
+    found = getattr(libggml, name)
+    found.argtypes, found.restype = arguments, result
+    return found
 
 
 def quantize_rows(
@@ -51,24 +51,27 @@ def quantize_rows(
     """Returns the codes of values (rows, n_columns) as bytes, (rows, row_bytes).
 
     `importance`, (n_columns,), weighs the columns; it is what `llama_model_quantize` is given of an importance matrix.
-    The bytes are those that it writes.
+    The bytes are those that it writes. Raises ValueError for codes that mean no finite numbers.
     """
     rows, columns = values.shape
     source = np.ascontiguousarray(values, dtype=np.float32)
     codes = np.empty((rows, row_bytes(type_name, columns)), dtype=np.uint8)
     weights = None if importance is None else np.ascontiguousarray(importance, dtype=np.float32)
-    chunk = libggml.ggml_quantize_chunk
-    chunk.argtypes = [ctypes.c_int, _FLOATS, ctypes.c_void_p, *[ctypes.c_int64] * 3, _FLOATS]
-    chunk.restype = ctypes.c_size_t
+    number = TENSOR_TYPE[type_name]
+    places = (ctypes.c_int64,) * 3
+    chunk = _function("ggml_quantize_chunk", ctypes.c_size_t, ctypes.c_int, _FLOATS, ctypes.c_void_p, *places, _FLOATS)
+    valid = _function("ggml_validate_row_data", ctypes.c_bool, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
     pointers = (source.ctypes.data_as(_FLOATS), codes.ctypes.data)
     weighted = None if weights is None else weights.ctypes.data_as(_FLOATS)
-    libggml.ggml_quantize_init(ctypes.c_int(TENSOR_TYPE[type_name]))
+    _function("ggml_quantize_init", None, ctypes.c_int)(number)
 
     def encode(first: int) -> None:
         count = min(_ROWS_AT_ONCE, rows - first)
-        chunk(TENSOR_TYPE[type_name], *pointers, first * columns, count, columns, weighted)
+        chunk(number, *pointers, first * columns, count, columns, weighted)
 
     _in_threads(encode, rows, threads)
+    if not valid(number, codes.ctypes.data, codes.nbytes):
+        raise ValueError(f"{type_name} cannot hold these values")
     return codes
 
 

@@ -2,6 +2,6 @@
 
 from edgeft.quantize.footprint import Footprint, footprint
 from edgeft.quantize.recipe import Recipe
-from edgeft.quantize.run import quantize
+from edgeft.quantize.run import plan_quantization, quantize
 
-__all__ = ["Footprint", "Recipe", "footprint", "quantize"]
+__all__ = ["Footprint", "Recipe", "footprint", "plan_quantization", "quantize"]

@@ -11,17 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gguf import GGML_QUANT_VERSION
+
 from edgeft.artifacts import GgufFile
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, Problem
 from edgeft.files import replacing, require_free_disk
 from edgeft.imatrix_file import read_imatrix
+from edgeft.llamacpp.quantizer import QuantizationPlan, imatrix_keys
 from edgeft.progress import Progress, silent
-from edgeft.quant_types import FTYPE, TENSOR_TYPE
-from edgeft.quantize.recipe import Recipe
+from edgeft.quant_types import FTYPE, NEEDS_IMATRIX, TENSOR_TYPE, canonical_tensor_type
+from edgeft.quantize.recipe import IMATRIX_REMEDY, Recipe
 
 _TENSOR_LINE = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)")
+# "type =    f16, size =     0.25 MiB ->     0.07 MiB (q4_K)", or without the arrow where the tensor stays as it is.
+_PLANNED = re.compile(r"type =\s*(\w+), size = [^(]*(?:\((\w+)\))?")
 # "warning: blk.0.attn_q.weight - ncols 288 not divisible by 256 (required for type q4_K) " and what it becomes.
 _FALLBACK_LINE = re.compile(r"warning: (\S+)\s+- ncols\s+(\d+) not divisible")
+
+
+# `tensor_requires_imatrix` in llama.cpp's src/llama-quant.cpp asks none of these.
+_NEVER_WEIGHTED = ("token_embd.weight", "per_layer_token_embd.weight", "output.weight")
 
 
 @dataclass
@@ -31,6 +40,7 @@ class _Seen:
     error: str = ""
     total: int = 0
     fallbacks: list[str] = field(default_factory=list)
+    types: dict[str, str] = field(default_factory=dict)
 
 
 def quantize(
@@ -45,31 +55,66 @@ def quantize(
     recipe = (Recipe(recipe) if isinstance(recipe, str) else recipe).checked()
     require_free_disk(out.parent, source.size_bytes, f"quantizing to {recipe.file_type}")
     with replacing(out) as partial:
-        seen = _Seen()
-        command = [sys.executable, "-m", "edgeft.quantize.worker"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdin is not None
-            try:
-                process.stdin.write(json.dumps(_job(source, recipe, partial, threads)) + "\n")
-                process.stdin.flush()
-                _follow(process, recipe.file_type, seen, progress)
-                status = process.wait()
-            except BaseException:
-                process.kill()
-                raise
-        if status != 0 or not partial.is_file():
-            reason = seen.error or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
-            raise EdgeftError(f"llama.cpp could not quantize to {recipe.file_type}: {reason}", where=str(source.path))
+        _run_worker(_job(source, recipe, partial, threads), recipe.file_type, progress)
+        if not partial.is_file():
+            raise EdgeftError("llama.cpp wrote no file", where=str(source.path))
     return GgufFile.open(out)
 
 
-def _job(source: GgufFile, recipe: Recipe, partial: Path, threads: int) -> dict[str, Any]:
-    """Returns what the worker is told."""
+def plan_quantization(source: GgufFile, recipe: Recipe) -> QuantizationPlan:
+    """Returns what `quantize` would make of a file, as llama.cpp itself says; the file need have no weights.
+
+    Raises EdgeftError as `quantize` does, and for tensors whose type needs an importance matrix that lacks them.
+    """
+    recipe = recipe.checked()
+    seen = _run_worker(_job(source, recipe, None, 1), recipe.file_type, silent)
+    keys: dict[str, int | str] = {"general.quantization_version": GGML_QUANT_VERSION}
+    keys["general.file_type"] = FTYPE[recipe.file_type]
+    importance = {}
+    if recipe.imatrix is not None:
+        imatrix = read_imatrix(recipe.imatrix)
+        keys |= imatrix_keys(imatrix, recipe.imatrix)
+        importance = imatrix.means()
+    weighted = NEEDS_IMATRIX | ({"Q2_K"} if recipe.file_type == "Q2_K_S" else set())
+    lacking = [
+        name for name, kind in seen.types.items() if kind in weighted and name not in {*importance, *_NEVER_WEIGHTED}
+    ]
+    if lacking:
+        raise EdgeftError(
+            Problem(f"{seen.types[name]} needs an importance matrix with this tensor", name, IMATRIX_REMEDY)
+            for name in lacking
+        )
+    return QuantizationPlan(seen.types, keys, importance, _status(recipe.file_type, seen.fallbacks, seen.total))
+
+
+def _run_worker(job: dict[str, Any], name: str, progress: Progress) -> _Seen:
+    """Runs a job to its end; raises EdgeftError when llama.cpp fails."""
+    seen = _Seen()
+    command = [sys.executable, "-m", "edgeft.quantize.worker"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            _follow(process, name, seen, progress)
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if status != 0:
+        reason = seen.error or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
+        raise EdgeftError(f"llama.cpp could not quantize to {name}: {reason}", where=job["source"])
+    return seen
+
+
+def _job(source: GgufFile, recipe: Recipe, target: Path | None, threads: int) -> dict[str, Any]:
+    """Returns what the worker is told; without a `target` it only says what it would do."""
     if recipe.imatrix is not None:
         read_imatrix(recipe.imatrix)  # refuses what is none, before a process is started
     return {
         "source": str(source.path),
-        "target": str(partial),
+        "target": "" if target is None else str(target),
+        "dry_run": target is None,
         "file_type": FTYPE[recipe.file_type],
         "threads": threads,
         "tensors": [[pattern, TENSOR_TYPE[name]] for pattern, name in recipe.tensors.items()],
@@ -90,6 +135,8 @@ def _follow(process: subprocess.Popen[str], name: str, seen: _Seen, progress: Pr
         if tensor := _TENSOR_LINE.search(log):
             seen.total = int(tensor[2])
             progress(int(tensor[1]) - 1, seen.total, f"{name}: {tensor[3]}")
+            if planned := _PLANNED.search(log):
+                seen.types[tensor[3]] = canonical_tensor_type(planned[2] or planned[1])
         if fallback := _FALLBACK_LINE.search(log):
             seen.fallbacks.append(fallback[1])
     progress(seen.total, seen.total, _status(name, seen.fallbacks, seen.total))

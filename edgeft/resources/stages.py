@@ -48,7 +48,8 @@ def stage_needs(shape: ModelShape, config: Config, need: Need, tokens: int, *, c
     converting = _LIBRARIES_BYTES + _TENSORS_AT_ONCE * largest
     unquantized = _BYTES[config.convert.dtype] * shape.weights
     adapter = 4 * shape.adapter_weights(config.train.lora.rank, config.train.lora.targets)
-    types = [name for name in config.quantize.types if name != config.convert.dtype.upper()]
+    made = config.convert.unquantized
+    types = [name for name in config.quantize.types if not made or name != config.convert.dtype.upper()]
     logits = min(4 * config.parity.positions * shape.n_vocab, _MOST_LOGITS_BYTES)
     context = config.dataset.max_tokens + max(config.eval.max_new_tokens, config.parity.max_new_tokens)
     number = 2 if cuda else 4
@@ -64,9 +65,9 @@ def stage_needs(shape: ModelShape, config: Config, need: Need, tokens: int, *, c
         StageNeed("tokens", 5 * tokens, _LIBRARIES_BYTES),
         on_device("train", (1 + 3 * _CHECKPOINTS) * adapter, need.total),
         StageNeed("merge", 2 * shape.weights, converting),
-        StageNeed("convert", unquantized, converting),
+        *([StageNeed("convert", unquantized, converting)] if made else []),
         StageNeed("imatrix", 0, running),
-        StageNeed("quantize", sum(file_bytes(shape, name) for name in types), 2 * largest),
+        StageNeed("quantize", sum(file_bytes(shape, name) for name in types), 2 * largest if made else converting),
         on_device("reference", logits, 4 * shape.weights, logits),
         StageNeed("parity", 0, running),
         on_device("eval", 0, answering),

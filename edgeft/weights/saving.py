@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,13 +44,20 @@ def write_tensors(weights: Weights, names: Iterable[str], path: Path, progress: 
     with path.open("wb") as file:
         _write_header(file, specs)
         start = file.tell()
-    places = _offsets(specs)
-    parts = [part for name, offset, _ in places for part in tensor_parts(weights, name, start + offset, _plain)]
+    parts = [
+        part
+        for name, offset, _ in _offsets(specs)
+        for part in tensor_parts(weights, name, start + offset, _plain, _sized(specs[name]))
+    ]
     write_parts(path, parts, progress)
     flush(path)
 
 
-def _plain(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
+def _sized(spec: TensorSpec) -> Callable[[int], int]:
+    return lambda elements: elements * spec.dtype.itemsize
+
+
+def _plain(tensor: torch.Tensor, _: int) -> npt.NDArray[np.uint8]:
     """Returns a CPU tensor's values as little-endian bytes, row-major."""
     values: npt.NDArray[np.uint8] = tensor.contiguous().view(torch.uint8).numpy()
     return values

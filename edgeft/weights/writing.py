@@ -46,17 +46,20 @@ def tensor_parts(
     weights: Weights,
     name: str,
     offset: int,
-    encode: Callable[[torch.Tensor], npt.NDArray[Any]],
-    stored: torch.dtype | None = None,
+    encode: Callable[[torch.Tensor, int], npt.NDArray[Any]],
+    size_bytes: Callable[[int], int],
 ) -> Iterator[Part]:
-    """Yields the parts of a tensor that is stored as it is, or in the type `stored`, which `encode` gives it."""
+    """Yields the parts of a tensor as `encode` stores its rows, given them and the number of the first.
+
+    `size_bytes` tells what so many values take.
+    """
     spec = weights.specs[name]
-    per_row = torch.Size(spec.shape[1:]).numel() * (stored or spec.dtype).itemsize
+    per_row = size_bytes(torch.Size(spec.shape[1:]).numel())
     for start, stop in _row_ranges(spec, weights.whole(name)):
 
         def make(start: int = start, stop: int = stop) -> npt.NDArray[Any]:
             whole = weights.whole(name)
-            return encode(weights.read(name) if whole else weights.read_rows(name, start, stop))
+            return encode(weights.read(name) if whole else weights.read_rows(name, start, stop), start)
 
         yield Part(offset + start * per_row, (stop - start) * per_row, name, make)
 

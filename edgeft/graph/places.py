@@ -1,0 +1,116 @@
+"""Where the artifacts of a run are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeft.artifacts import Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens, open_trained
+from edgeft.config import Config, ConvertConfig
+from edgeft.files import read_object
+from edgeft.rundir import RunDir
+
+if TYPE_CHECKING:
+    from edgeft.convert import Origin
+    from edgeft.merge import MergeBase
+    from edgeft.weights import TunedWeights
+
+
+class Places:
+    """Where the artifacts of one run are, and the weights that come out of its training."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.run = RunDir(config.path(config.run.directory))
+        self._checkpoint: Checkpoint | None = None
+
+    @property
+    def base(self) -> Checkpoint:
+        """The base model; a hub id is downloaded once."""
+        if self._checkpoint is None:
+            if self.base_is_folder:
+                self._checkpoint = Checkpoint.open(Path(self.config.base))
+            else:
+                from edgeft import hf
+
+                self._checkpoint = hf.resolve_checkpoint(self.config.base)
+        return self._checkpoint
+
+    @property
+    def base_is_folder(self) -> bool:
+        """Whether the base is a local folder, existing or not, rather than a hub id."""
+        return Path(self.config.base).is_absolute()
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokenized records."""
+        return Tokens(self.run.path("tokens"))
+
+    @property
+    def trained(self) -> Path:
+        """What was trained: an adapter, or with train.method = "full" a checkpoint."""
+        return self.run.path("adapter")
+
+    @property
+    def reference(self) -> Reference:
+        """The parity reference."""
+        return Reference(self.run.path("reference") / "reference.npz")
+
+    @property
+    def unquantized(self) -> str:
+        """The type of the file that conversion writes, and that quantized files are rounded from."""
+        return self.config.convert.dtype.upper()
+
+    @property
+    def file_types(self) -> list[str]:
+        """The types of all GGUF files of this run, the unquantized one first."""
+        first = [self.unquantized] if self.config.convert.unquantized else []
+        return list(dict.fromkeys([*first, *self.config.quantize.types]))
+
+    @property
+    def quantized_types(self) -> list[str]:
+        """The types of the files that the quantizer makes."""
+        return [name for name in self.file_types if self.gguf_node(name) != "gguf"]
+
+    def gguf(self, type_name: str) -> GgufFile:
+        """The file of a type."""
+        return GgufFile(self.run.path(self.gguf_node(type_name)) / f"{self.run.root.name}-{type_name}.gguf")
+
+    def parity_report(self, type_name: str) -> ParityReport:
+        """The parity report on the file of a type."""
+        return ParityReport(self.run.path(f"parity/{type_name}"))
+
+    def eval_report(self, engine: str) -> EvalReport:
+        """The evaluation of "base", "tuned", or the file of a type."""
+        return EvalReport(self.run.path(f"eval/{engine}"))
+
+    def gguf_node(self, type_name: str) -> str:
+        """The artifact that holds the file of a type."""
+        from_conversion = self.config.convert.unquantized and type_name == self.unquantized
+        return "gguf" if from_conversion else f"quantized/{type_name}"
+
+    @property
+    def merge_base(self) -> MergeBase:
+        """The base that the adapter is merged into, measured where it is to be."""
+        wanted = self.config.merge.base
+        return read_object(self.run.path("merge_base") / "merge.json")["base"] if wanted == "auto" else wanted
+
+    def merged_weights(self) -> TunedWeights:
+        """The trained model's weights, an adapter folded in on the way."""
+        from edgeft.merge import merged_weights
+
+        return merged_weights(self.base, open_trained(self.trained), self.merge_base)
+
+    @property
+    def convert_config(self) -> ConvertConfig:
+        """How weights become GGUF; a model without a name has the run's."""
+        config = self.config.convert
+        return config.model_copy(update={"name": config.name or self.run.root.name})
+
+    @property
+    def origin(self) -> Origin:
+        """Where the trained model comes from."""
+        from edgeft.convert import Origin
+
+        datasets = [source.path for source in self.config.dataset.sources]
+        return Origin(self.config.base, self.base.path, self.trained, datasets)

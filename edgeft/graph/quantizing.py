@@ -1,0 +1,111 @@
+"""The quantized files of a run, and the importance matrix before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.artifacts import GgufFile, open_trained
+from edgeft.config import Config
+from edgeft.graph.importance import write_importance
+from edgeft.graph.node import Node
+from edgeft.graph.places import Places
+from edgeft.progress import Progress
+
+if TYPE_CHECKING:
+    from edgeft.quantize import Recipe
+
+
+def quantized_nodes(
+    places: Places,
+    merged_from: tuple[str, ...],
+    merging: dict[str, Any],
+    converting: dict[str, Any],
+    base: dict[str, Path],
+) -> Iterator[Node]:
+    """Yields the quantized files, and the importance matrix before them if they are to have one.
+
+    `merged_from` are the artifacts that the trained weights come from; `merging` and `converting` decide how they are
+    merged and become GGUF.
+    """
+    config = places.config
+    needs = merged_from
+    if config.quantize.imatrix:
+        asked = config.imatrix.model_dump(exclude={"text", "batch_size"}) | merging
+        of, sources = ("tokens", *merged_from), imatrix_text(config) | base
+        yield Node("imatrix", "imatrix", partial(_make_imatrix, places), of, asked, sources, resumable=True)
+        needs = ("imatrix", *merged_from)
+    recipe = config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
+    for name in places.quantized_types:
+        node = places.gguf_node(name)
+        asked = {"type": name, **recipe}
+        if config.convert.unquantized:
+            yield Node(node, "quantize", partial(_quantize, places, name), ("gguf", *needs), asked)
+        else:
+            yield Node(node, "quantize", partial(_convert, places, name), needs, asked | converting, base)
+
+
+def imatrix_text(config: Config) -> dict[str, Path]:
+    """Returns the text file that an importance matrix is measured on, if there is to be one."""
+    text = config.imatrix.text if config.quantize.imatrix else None
+    return {} if text is None else {"text": config.path(text)}
+
+
+def recipes_of(config: Config, file_types: Sequence[str]) -> dict[str, Any]:
+    """Returns what decides how the files of a merged model are made."""
+    asked: dict[str, Any] = {"types": list(file_types), "converter": config.convert.converter}
+    asked |= config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
+    if config.quantize.imatrix:
+        asked["imatrix"] = config.imatrix.model_dump(exclude={"text", "batch_size"})
+    return asked
+
+
+def _make_imatrix(places: Places, out: Path, progress: Progress) -> None:
+    from edgeft import hf
+    from edgeft.merge import load_merged
+
+    device = hf.pick_device(places.config.train.device)
+    load = partial(load_merged, places.base, open_trained(places.trained), places.merge_base, device)
+    write_importance(places.config, places.base, places.tokens, load, out / "imatrix.gguf", progress)
+
+
+def _quantize(places: Places, type_name: str, out: Path, progress: Progress) -> None:
+    from edgeft.quantize import quantize
+
+    source = GgufFile.open(places.gguf(places.unquantized).path)
+    path, recipe = out / places.gguf(type_name).path.name, _recipe(places, type_name)
+    _survival(places, quantize(source, recipe, path, places.config.quantize.threads, progress), out)
+
+
+def _convert(places: Places, type_name: str, out: Path, progress: Progress) -> None:
+    from edgeft.convert import convert
+    from edgeft.quantize import plan_quantization
+
+    path = out / places.gguf(type_name).path.name
+    planner = partial(plan_quantization, recipe=_recipe(places, type_name))
+    made = convert(
+        places.merged_weights(),
+        places.base,
+        places.convert_config,
+        path,
+        progress,
+        origin=places.origin,
+        planner=planner,
+    )
+    _survival(places, made, out)
+
+
+def _recipe(places: Places, type_name: str) -> Recipe:
+    from edgeft.quantize import Recipe
+
+    config = places.config.quantize
+    imatrix = places.run.path("imatrix") / "imatrix.gguf" if config.imatrix else None
+    return Recipe.configured(type_name, config, imatrix)
+
+
+def _survival(places: Places, made: GgufFile, out: Path) -> None:
+    from edgeft.convert.survival import measure_survival
+
+    measure_survival(places.merged_weights(), places.base, made, out / "survival.json")
