@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from adapters import make_adapter
+from peft import LoraConfig
 
 import edgeft
 from edgeft.artifacts import Checkpoint, GgufFile
@@ -250,3 +252,22 @@ def test_what_needs_them_says_how_to_install_them(device: Path, tiny_checkpoint:
     assert "Traceback" not in result.stderr
     assert "pip install 'edgeft[train]'" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+_STREAMED = """
+import sys
+from edgeft.cli import main
+main(sys.argv[1:], standalone_mode=False)
+heavy = ("peft", "bitsandbytes", "transformers.modeling_utils", "transformers.trainer")
+print(*(name for name in heavy if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize("way", [["merge", "{base}", "{adapter}"], ["convert", "{base}", "--adapter", "{adapter}"]])
+def test_streams_of_weights_import_no_models(way: list[str], tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+    adapter = make_adapter(tiny_checkpoint, config, tmp_path / "adapter")
+    arguments = [part.format(base=tiny_checkpoint.path, adapter=adapter.path) for part in way]
+    command = [sys.executable, "-c", _STREAMED, *arguments, "--out", str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (result.returncode, result.stdout.splitlines()[1:]) == (0, [""]), result.stderr

@@ -1,15 +1,12 @@
-"""Everything edgeft needs of transformers, peft and bitsandbytes: the one room that imports them."""
+"""Everything edgeft needs of transformers, peft and bitsandbytes: the one room that imports them.
 
-from transformers import (
-    PreTrainedModel,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+Functions import what they need when they run: models, peft and bitsandbytes take seconds, and converting needs none of
+them. transformers' Trainer, whose classes are inherited from, is in `edgeft.hf.training`.
+"""
+
+from typing import TYPE_CHECKING
+
 from transformers import PreTrainedTokenizerFast as Tokenizer
-from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from edgeft.hf.adapters import add_lora, causal_model
 from edgeft.hf.combining import COMBINE_METHODS, HALVES_METHODS, Combining, combine_lora
@@ -47,6 +44,9 @@ from edgeft.hf.tokenizers import (
     tokenizer_view,
 )
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = [
     "COMBINE_METHODS",
     "HALVES_METHODS",
@@ -54,16 +54,9 @@ __all__ = [
     "AdaptedLinear",
     "Combining",
     "Device",
-    "ExportableState",
     "Layers",
     "PreTrainedModel",
-    "PrinterCallback",
     "Tokenizer",
-    "Trainer",
-    "TrainerCallback",
-    "TrainerControl",
-    "TrainerState",
-    "TrainingArguments",
     "adapted_linear",
     "add_lora",
     "causal_model",

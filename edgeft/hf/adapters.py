@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from peft import IA3Config as PeftIa3Config
-from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import PreTrainedModel
 
 from edgeft.config import Ia3Config, LoraConfig
 from edgeft.errors import EdgeftError, Problem
 from edgeft.hf.starts import PEFT_STARTS
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 
 def causal_model(model: torch.nn.Module) -> Any:
     """Returns the causal language model itself, without the adapter's wrapper where there is one."""
+    from peft import PeftModel
+
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
@@ -36,6 +38,9 @@ def add_lora(
     `prepare` is peft's preparation of quantized models: what is not quantized becomes float32, and recomputation is
     switched on if asked. Raises EdgeftError when a target or a pattern names no layer.
     """
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
     _require_layers(model, config.targets, "train.lora.targets")
     _require_patterns(model, config)
     if prepare:
@@ -62,6 +67,9 @@ def add_lora(
 
 def add_ia3(model: PreTrainedModel, config: Ia3Config) -> PeftModel:
     """Wraps a model with fresh factors of one (Liu et al. 2022); raises EdgeftError when a target names no layer."""
+    from peft import IA3Config as PeftIa3Config
+    from peft import get_peft_model
+
     _require_layers(model, config.targets, "train.ia3.targets")
     ia3 = PeftIa3Config(
         target_modules=list(config.targets), feedforward_modules=list(config.feedforward), task_type="CAUSAL_LM"
@@ -89,7 +97,7 @@ def _in_float32(model: Any) -> PeftModel:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    return cast(PeftModel, model)
+    return cast("PeftModel", model)
 
 
 def _require_layers(model: PreTrainedModel, targets: Iterable[str], where: str) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from peft import LoraConfig, PeftModel
 
 from edgeft.artifacts import Adapter
 from edgeft.hf.lora_files import Layers
 from edgeft.hf.models import Device, seed_everything
 from edgeft.hf.streamed import empty_model
 from edgeft.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 HalvesMethod = Literal["linear", "ties", "dare_linear", "dare_ties", "magnitude_prune"]
 """Methods that combine the As and the Bs apart, which need equal ranks."""
@@ -54,6 +56,8 @@ def combine_lora(
 
     The base's own weights are not needed, and take no memory.
     """
+    from peft import PeftModel
+
     model = _weightless(config_json, device)
     names = [f"adapter {number}" for number in range(len(adapters))]
     wrapped: Any = None
@@ -101,6 +105,8 @@ def _exact(adapter: Adapter, modules: Collection[str]) -> LoraConfig:
 
     So what `layers_to_transform` or a pattern left out of one adapter is not left out of the combined one.
     """
+    from peft import LoraConfig
+
     config: LoraConfig = LoraConfig.from_pretrained(str(adapter.path))
     config.target_modules = set(modules)
     config.layers_to_transform = config.layers_pattern = config.exclude_modules = None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from bitsandbytes.functional import QuantState, dequantize_4bit
-from bitsandbytes.nn import Linear4bit
-from peft.tuners.lora import LoraLayer
-from transformers import AttentionInterface
+
+if TYPE_CHECKING:
+    from bitsandbytes.functional import QuantState
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,16 @@ class AdaptedLinear:
 
     def dequantize(self) -> torch.Tensor:
         """Returns the weights, (n_out, n_in), in the type that the model computes in."""
+        from bitsandbytes.functional import dequantize_4bit
+
         return cast(torch.Tensor, dequantize_4bit(self.packed, self.state)).reshape(self.shape)
 
 
 def adapted_linear(module: torch.nn.Module) -> AdaptedLinear | None:
     """Returns the tensors of such a layer, with a plain LoRA adapter or without one; None for any other layer."""
+    from bitsandbytes.nn import Linear4bit
+    from peft.tuners.lora import LoraLayer
+
     base = module.base_layer if isinstance(module, LoraLayer) else module
     state = base.weight.quant_state if isinstance(base, Linear4bit) else None
     if not isinstance(base, Linear4bit) or state is None or not state.nested or state.quant_type != "nf4":
@@ -64,4 +68,6 @@ def adapted_linear(module: torch.nn.Module) -> AdaptedLinear | None:
 
 def register_attention(name: str, attention: Callable[..., tuple[torch.Tensor, None]]) -> None:
     """Makes an attention function known to every model by a name; such a model builds no attention mask."""
+    from transformers import AttentionInterface
+
     AttentionInterface.register(name, attention)

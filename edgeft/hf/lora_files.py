@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
-from transformers.pytorch_utils import Conv1D
 
 from edgeft.hf.streamed import empty_model
 
@@ -35,6 +33,8 @@ class Layers:
 
 def model_layers(config_json: Mapping[str, Any]) -> Layers:
     """Returns the modules of the model of a config.json."""
+    from transformers.pytorch_utils import Conv1D
+
     model = empty_model(config_json)
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     kinds = (torch.nn.Linear, Conv1D)
@@ -49,6 +49,8 @@ def write_lora_config(out: Path, base_name: str, targets: Collection[str], rank:
 
     `settings` go to peft's LoraConfig.
     """
+    from peft import LoraConfig
+
     config = LoraConfig(
         task_type="CAUSAL_LM",
         base_model_name_or_path=base_name,

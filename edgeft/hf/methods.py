@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel
 
 from edgeft.artifacts import METHOD_RECORD, Adapter, Checkpoint
 from edgeft.config import QuantizationConfig, TrainConfig
@@ -17,6 +15,10 @@ from edgeft.hf.adapters import add_ia3, add_lora, set_all_trainable
 from edgeft.hf.models import Device, compute_dtype, load_model, load_quantized
 from edgeft.hf.starts import MOVED_STARTS, fold_start, save_difference, start_adapter
 from edgeft.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 # Of an adapter whose start is not nothing: as it was trained, over what the start has left of the base.
 _AS_TRAINED = "as_trained"
@@ -86,6 +88,8 @@ def load_adapted(checkpoint: Checkpoint, trained: Adapter | Checkpoint, device: 
     """
     if isinstance(trained, Checkpoint):
         return load_model(trained, device, compute_dtype(device))
+    from peft import PeftModel
+
     record = read_object(trained.path / METHOD_RECORD)
     quantization = record.get("quantization", {})
     if quantization is None:
@@ -100,4 +104,4 @@ def load_adapted(checkpoint: Checkpoint, trained: Adapter | Checkpoint, device: 
         fold_start(model, checkpoint, record["init"], folder / _START)
         model.load_adapter(str(folder), "default")
     model.eval()
-    return cast(PreTrainedModel, model)
+    return cast("PreTrainedModel", model)

@@ -5,28 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 import transformers
-from accelerate import PartialState
-from bitsandbytes.nn import Linear4bit
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-)
-from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from edgeft.artifacts import Checkpoint
 from edgeft.config import QuantizationConfig
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers import PreTrainedTokenizerFast as Tokenizer
 
 Device = Literal["cuda", "cpu"]
 
@@ -84,6 +77,8 @@ def join_processes(device: Device) -> tuple[int, int]:
 
     (0, 1) without torchrun. accelerate's state is the one that the Trainer goes on with.
     """
+    from accelerate import PartialState
+
     state = PartialState(cpu=device == "cpu")
     return state.process_index, state.num_processes
 
@@ -95,6 +90,13 @@ def compute_dtype(device: Device) -> torch.dtype:
 
 def _auto_class(checkpoint: Checkpoint) -> Any:
     """Returns the loader: a few text models come only with the eyes of the model around them, as Ministral 3."""
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
+
     config = AutoConfig.from_pretrained(checkpoint.path)
     return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
 
@@ -103,12 +105,15 @@ def load_model(checkpoint: Checkpoint, device: Device, dtype: torch.dtype | Lite
     """Loads a checkpoint unquantized, in evaluation mode; "auto" is the type that it is stored in."""
     model = _auto_class(checkpoint).from_pretrained(checkpoint.path, dtype=dtype, device_map={"": device})
     model.eval()
-    return cast(PreTrainedModel, model)
+    return cast("PreTrainedModel", model)
 
 
 def load_quantized(checkpoint: Checkpoint, device: Device, config: QuantizationConfig | None = None) -> PreTrainedModel:
     """Loads a checkpoint with its linear layers in 4 bits (Dettmers et al. 2023, QLoRA); double-quantized NF4, unless
     `config` says otherwise."""
+    from bitsandbytes.nn import Linear4bit
+    from transformers import BitsAndBytesConfig
+
     dtype = compute_dtype(device)
     config = config or QuantizationConfig()
     quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
@@ -127,7 +132,7 @@ def load_quantized(checkpoint: Checkpoint, device: Device, config: QuantizationC
             # resumed one differs from one that was not interrupted.
             module.support_avx512bf16_for_cpu = False
     model.eval()
-    return cast(PreTrainedModel, model)
+    return cast("PreTrainedModel", model)
 
 
 def seed_everything(seed: int) -> None:

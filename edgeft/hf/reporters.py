@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-
-from transformers import TrainerCallback
-from transformers.integrations.integration_utils import TensorBoardCallback, TrackioCallback, WandbCallback
+from typing import TYPE_CHECKING
 
 from edgeft.errors import EdgeftError, Problem
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 
 def require_reporters(names: Sequence[str]) -> None:
@@ -23,6 +24,8 @@ def require_reporters(names: Sequence[str]) -> None:
 
 def reporters(names: Sequence[str], folder: Path) -> list[TrainerCallback]:
     """Returns transformers' callbacks of these names. TensorBoard's files go to `folder`/tensorboard."""
+    from transformers.integrations.integration_utils import TensorBoardCallback, TrackioCallback, WandbCallback
+
     found: list[TrainerCallback] = []
     for name in names:
         if name == "tensorboard":

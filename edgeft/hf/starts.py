@@ -12,21 +12,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit, Params4bit
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
 
 from edgeft.artifacts import Checkpoint
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object, replacing, write_json
 from edgeft.hf.models import load_model
 from edgeft.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from bitsandbytes.nn import Linear4bit, Params4bit
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+    from transformers import PreTrainedModel
 
 MOVED_STARTS = ("pissa", "pissa_niter_4", "pissa_niter_16", "olora", "loftq")
 """Values of `train.lora.init` whose adapter is not nothing at the start."""
@@ -100,6 +101,8 @@ def _widened(config: Mapping[str, Any], factor: float) -> dict[str, Any]:
 
 def _lora_layers(model: PeftModel) -> Iterator[tuple[str, LoraLayer]]:
     """Yields the adapted linear layers by the base's names."""
+    from peft.tuners.lora import LoraLayer
+
     for name, module in model.get_base_model().named_modules():
         if isinstance(module, LoraLayer):
             if not isinstance(module.base_layer, torch.nn.Linear):
@@ -110,7 +113,9 @@ def _lora_layers(model: PeftModel) -> Iterator[tuple[str, LoraLayer]]:
 
 def _originals(model: PeftModel, checkpoint: Checkpoint) -> Callable[[str], torch.Tensor]:
     """Returns what gives a layer's weights as they were before quantization, (n_out, n_in), float32."""
-    base = cast(PreTrainedModel, model.get_base_model())
+    from bitsandbytes.nn import Linear4bit
+
+    base = cast("PreTrainedModel", model.get_base_model())
     if not any(isinstance(module, Linear4bit) for module in base.modules()):
         return lambda name: _base_layer(base.get_submodule(name)).weight.detach().float()
     source = load_model(checkpoint, "cpu", "auto")
@@ -129,6 +134,8 @@ def _factors(init: str, weight: torch.Tensor, layer: LoraLayer) -> tuple[torch.T
         q, r = torch.linalg.qr(weight)
         return r[:rank], q[:, :rank]
     if init == "loftq":
+        from bitsandbytes.functional import dequantize_4bit
+
         base = _base_layer(layer)
         state = cast(Any, base.weight).quant_state
         weight = weight - dequantize_4bit(base.weight.data, state).reshape(weight.shape).float()
@@ -143,6 +150,8 @@ def _factors(init: str, weight: torch.Tensor, layer: LoraLayer) -> tuple[torch.T
 
 @torch.no_grad()
 def _set_start(layer: LoraLayer, original: torch.Tensor, a: torch.Tensor, b: torch.Tensor, init: str) -> None:
+    from bitsandbytes.nn import Linear4bit
+
     for halves, half in ((layer.lora_A, a), (layer.lora_B, b)):
         weight = cast(torch.nn.Parameter, cast(torch.nn.Linear, halves[_ADAPTER]).weight)
         weight.data = half.to(weight.device, torch.float32, copy=True).contiguous()
@@ -158,6 +167,8 @@ def _set_start(layer: LoraLayer, original: torch.Tensor, a: torch.Tensor, b: tor
 
 def _quantized(layer: Linear4bit, weight: torch.Tensor) -> Params4bit:
     """Quantizes other weights as a layer's are."""
+    from bitsandbytes.nn import Params4bit
+
     old = cast(Any, layer.weight)
     fresh = Params4bit(
         weight.to(old.quant_state.dtype),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from edgeft.hf.models import Device
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def load_tensors(
@@ -34,12 +35,16 @@ def nf4_names(config_json: Mapping[str, Any]) -> set[str]:
 
 def nf4_rounded(weight: torch.Tensor) -> torch.Tensor:
     """Returns a matrix, float32, as NF4 with double quantization holds it (Dettmers et al. 2023): 64 values a scale."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
     packed, state = quantize_4bit(weight.float(), quant_type="nf4", compress_statistics=True)
     return cast(torch.Tensor, dequantize_4bit(packed, state)).float()
 
 
 def empty_model(config_json: Mapping[str, Any]) -> PreTrainedModel:
     """Returns the model without weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     config = AutoConfig.for_model(**config_json)
     with torch.device("meta"):
-        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
+        return cast("PreTrainedModel", AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]

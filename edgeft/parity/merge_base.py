@@ -27,7 +27,7 @@ from edgeft.progress import Progress, silent
 _MOST_POSITIONS = 2048
 _LOGITS_BYTES = 256_000_000
 
-LoadModel = Callable[[], hf.PreTrainedModel]
+LoadModel = Callable[[], "hf.PreTrainedModel"]
 
 
 @dataclass(frozen=True)

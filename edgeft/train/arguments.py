@@ -7,11 +7,12 @@ from pathlib import Path
 
 from edgeft import hf
 from edgeft.config import TrainConfig
+from edgeft.hf.training import TrainingArguments
 
 
 def training_arguments(
     config: TrainConfig, checkpoints: Path, device: hf.Device, n_batches: int, recompute: bool, processes: int
-) -> hf.TrainingArguments:
+) -> TrainingArguments:
     """Returns the Trainer's arguments for `n_batches` forward passes an epoch, which `processes` share.
 
     Evaluations and checkpoints are spread evenly over the training.
@@ -19,7 +20,7 @@ def training_arguments(
     steps_per_epoch = math.ceil(n_batches / config.accumulation)
     total_steps = max(1, math.ceil(config.epochs * steps_per_epoch))
     interval = max(1, total_steps // config.evaluations)
-    arguments = hf.TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size,

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import torch
 
-from edgeft import hf
 from edgeft.errors import EdgeftError, Problem
+from edgeft.hf.training import ExportableState, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from edgeft.train.batches import ExampleDataset
 from edgeft.train.checkpoints import SUSPECT, before_step, complete, remove
 from edgeft.train.trainers import PaddedTrainer
@@ -19,7 +19,7 @@ _FACTOR, _MARGIN = 3.0, 1.0
 _RECORDS_SHOWN = 5
 
 
-class Guard(hf.TrainerCallback, hf.ExportableState):
+class Guard(TrainerCallback, ExportableState):
     """Raises EdgeftError when the loss or a gradient is not finite, and when the loss explodes.
 
     It explodes when its mean over the last steps is above three times that of the first steps and one nat: far above
@@ -37,9 +37,7 @@ class Guard(hf.TrainerCallback, hf.ExportableState):
         """Returns what a resumed training goes on with."""
         return {"args": {}, "attributes": {"first": self.first, "recent": self.recent}}
 
-    def on_train_begin(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Takes up the losses of the steps before a resumed one."""
         saved: Any = state.stateful_callbacks
         kept = saved.get("Guard", {}).get("attributes", {})
@@ -51,7 +49,7 @@ class Guard(hf.TrainerCallback, hf.ExportableState):
         return self.recent[-1]
 
     def on_pre_optimizer_step(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **context: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **context: Any
     ) -> None:
         """Looks at the step's loss and gradients."""
         loss = self._trainer.take_loss()
@@ -70,14 +68,14 @@ class Guard(hf.TrainerCallback, hf.ExportableState):
             raise self._diagnosis(args, state, f"{found}, the gradient's norm {norm:.4g} when clipped")
 
     def on_evaluate(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **context: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **context: Any
     ) -> None:
         """Looks at the loss of the evaluation, before a checkpoint is made of what gave it."""
         loss = float(context["metrics"]["eval_loss"])
         if not math.isfinite(loss):
             raise self._diagnosis(args, state, f"the evaluation's loss is {loss:.4g}")
 
-    def _diagnosis(self, args: hf.TrainingArguments, state: hf.TrainerState, found: str) -> EdgeftError:
+    def _diagnosis(self, args: TrainingArguments, state: TrainerState, found: str) -> EdgeftError:
         step = state.global_step
         last = max((s for s in complete(Path(str(args.output_dir))) if s <= step), default=0)
         rate = float(cast(Any, self._trainer.lr_scheduler).get_last_lr()[0])
@@ -109,7 +107,7 @@ class Guard(hf.TrainerCallback, hf.ExportableState):
         ]
 
 
-class Rates(hf.TrainerCallback, hf.ExportableState):
+class Rates(TrainerCallback, ExportableState):
     """Writes the rates of `train.rate_from_step` into each checkpoint, and holds a resumed training to them."""
 
     def __init__(self, rates: dict[int, float]) -> None:
@@ -120,7 +118,7 @@ class Rates(hf.TrainerCallback, hf.ExportableState):
         return {"args": {}, "attributes": {"rates": {str(step): rate for step, rate in self._rates.items()}}}
 
     def on_train_begin(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **context: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **context: Any
     ) -> None:
         """Sets the rate of the next step: the checkpoint has the one that its own rates would have given."""
         if not self._rates:

@@ -16,6 +16,7 @@ from edgeft.config import TrainConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError, Interrupted
 from edgeft.files import write_json, write_text
+from edgeft.hf.training import PrinterCallback, Trainer
 from edgeft.loss_curve import loss_curve_svg, read_metrics
 from edgeft.progress import Progress, silent
 from edgeft.resources.packable import why_not_packed, with_packing
@@ -119,7 +120,7 @@ def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out:
     if trainer.is_fsdp_enabled:
         raise EdgeftError("weights cannot be sharded (FSDP): each process holds a whole model", remedy="use torchrun")
     trainer.log_with = watcher.complete
-    trainer.remove_callback(hf.PrinterCallback)
+    trainer.remove_callback(PrinterCallback)
     others = hf.reporters(config.report_to, out / "logs") if trainer.args.should_save else []
     for callback in (guard, end, Rates(config.rate_from_step), watcher, stop, Keeper(config.keep), *others):
         trainer.add_callback(callback)
@@ -184,7 +185,7 @@ def _efficiency(lengths: Sequence[int], config: TrainConfig) -> float:
     return TokenBudgetSampler(lengths, config.token_budget, config.seed).efficiency
 
 
-def _figures(trainer: hf.Trainer, device: hf.Device, efficiency: float) -> dict[str, Any]:
+def _figures(trainer: Trainer, device: hf.Device, efficiency: float) -> dict[str, Any]:
     history = trainer.state.log_history
     losses = [entry["loss"] for entry in history if "loss" in entry]
     evaluations = [entry["eval_loss"] for entry in history if "eval_loss" in entry]

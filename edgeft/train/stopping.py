@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from edgeft import hf
+from edgeft.hf.training import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from edgeft.train.checkpoints import stale_evaluations
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopRequest(hf.TrainerCallback):
+class StopRequest(TrainerCallback):
     """After SIGTERM or Ctrl-C the step under way is finished and a checkpoint saved; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
@@ -41,9 +41,7 @@ class StopRequest(hf.TrainerCallback):
             raise KeyboardInterrupt
         self.requested = True
 
-    def on_step_end(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Asks the Trainer to save and to stop; processes that train together stop at the same step."""
         if args.world_size > 1:
             asked = torch.tensor(float(self.requested), device=args.device)
@@ -54,7 +52,7 @@ class StopRequest(hf.TrainerCallback):
             control.should_training_stop = True
 
 
-class EarlyStop(hf.TrainerCallback):
+class EarlyStop(TrainerCallback):
     """Stops when `patience` evaluations in a row were not better than the best before.
 
     transformers' own callback counts in memory, so that a resumed training would go on longer; this one reads the log.
@@ -63,15 +61,13 @@ class EarlyStop(hf.TrainerCallback):
     def __init__(self, patience: int) -> None:
         self._patience = patience
 
-    def over(self, args: hf.TrainingArguments, state: hf.TrainerState) -> bool:
+    def over(self, args: TrainingArguments, state: TrainerState) -> bool:
         """Returns whether the training has come to its end by the last evaluation, or by the number of its steps."""
         metric, greater = str(args.metric_for_best_model), bool(args.greater_is_better)
         stale = stale_evaluations(state.log_history, metric, greater)
         return stale >= self._patience or state.global_step >= state.max_steps
 
-    def on_evaluate(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Ends the training when it is over."""
         if self.over(args, state):
             control.should_training_stop = True

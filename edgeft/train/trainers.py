@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from edgeft import hf
+from edgeft.hf.training import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from edgeft.train.batches import IGNORED, ExampleDataset, LengthGroupedSampler, Rounds, Row, Steps, collate
 from edgeft.train.checkpoints import STATE, path_of
 from edgeft.train.fast import packed_loss, plain_layers
@@ -18,11 +19,11 @@ from edgeft.train.packing import TokenBudgetSampler, pack
 
 Examples = Sequence[Row]
 Loader = DataLoader[Row]
-Measure = Callable[[hf.PreTrainedModel], dict[str, float]]
+Measure = Callable[["hf.PreTrainedModel"], dict[str, float]]
 """What is measured of a model in evaluation mode, beside its loss."""
 
 
-class PaddedTrainer(hf.Trainer):
+class PaddedTrainer(Trainer):
     """Batches of about equal length, padded to the longest; losses are means over trained tokens.
 
     `rates` are those of `train.rate_from_step`, `measure` what each evaluation finds out beside the loss.
@@ -143,9 +144,9 @@ class PaddedTrainer(hf.Trainer):
         finally:
             model.train()
 
-    def saved_state(self, checkpoint: Path) -> hf.TrainerState:
+    def saved_state(self, checkpoint: Path) -> TrainerState:
         """Returns the state of a checkpoint."""
-        return cast(hf.TrainerState, hf.TrainerState.load_from_json(str(checkpoint / STATE)))
+        return cast(TrainerState, TrainerState.load_from_json(str(checkpoint / STATE)))
 
     def finish(self, checkpoint: Path) -> None:
         """Takes the state of a training that had ended when it was cut short, and the best weights it saved."""
@@ -214,16 +215,14 @@ class PackedTrainer(PaddedTrainer):
             return self._measure(model)
 
 
-class _EpochOrder(hf.TrainerCallback):
+class _EpochOrder(TrainerCallback):
     """Tells our batches the epoch, which accelerate does not when several processes resume in the middle of one."""
 
     def __init__(self, rounds: Rounds, steps_in_epoch: int) -> None:
         self._rounds = rounds
         self._steps_in_epoch = steps_in_epoch
 
-    def on_epoch_begin(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
-    ) -> None:
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Sets the epoch, of which no step has been made, or some when resumed."""
         self._rounds.set_epoch(state.global_step // self._steps_in_epoch)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from edgeft import hf
+from edgeft.hf.training import ExportableState, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from edgeft.loss_curve import read_metrics
 from edgeft.progress import Progress
 from edgeft.train.batches import Steps
@@ -22,7 +22,7 @@ from edgeft.train.limit import Limit
 _STEPS_TIMED = 20
 
 
-class Watcher(hf.TrainerCallback, hf.ExportableState):
+class Watcher(TrainerCallback, ExportableState):
     """Reports steps with loss and speed, and appends the figures to `metrics_path` as JSONL.
 
     Losses are means over the steps since the last figures; what was not written yet is in each checkpoint, so that a
@@ -45,9 +45,7 @@ class Watcher(hf.TrainerCallback, hf.ExportableState):
         """Returns what a resumed training goes on with."""
         return {"args": {}, "attributes": {"losses": self.losses, "tokens": self.tokens}}
 
-    def on_train_begin(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Drops figures logged after the step that a resumed training starts from."""
         saved: Any = state.stateful_callbacks
         kept = saved.get("Watcher", {}).get("attributes", {})
@@ -61,15 +59,11 @@ class Watcher(hf.TrainerCallback, hf.ExportableState):
                     self._write(line)
         self._progress(state.global_step, state.max_steps, "resumed" if state.global_step else "")
 
-    def on_step_begin(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
-    ) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Starts the clock; evaluations and checkpoints do not count."""
         self._began = time.perf_counter()
 
-    def on_step_end(
-        self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Reports the step."""
         tokens = self._steps.tokens(state.global_step - 1)
         self._pace.append((time.perf_counter() - self._began, tokens))
@@ -103,9 +97,9 @@ class Watcher(hf.TrainerCallback, hf.ExportableState):
 
     def on_log(
         self,
-        args: hf.TrainingArguments,
-        state: hf.TrainerState,
-        control: hf.TrainerControl,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
@@ -121,13 +115,13 @@ class Watcher(hf.TrainerCallback, hf.ExportableState):
             file.write(json.dumps(line) + "\n")
 
 
-class Keeper(hf.TrainerCallback):
+class Keeper(TrainerCallback):
     """Marks a checkpoint when every process has written its part, and removes those that need not be kept."""
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
 
-    def on_save(self, args: hf.TrainingArguments, state: hf.TrainerState, control: hf.TrainerControl, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Marks the checkpoint that has just been written."""
         if args.world_size > 1:
             torch.distributed.barrier()
