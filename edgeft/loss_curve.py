@@ -53,8 +53,8 @@ def loss_curve_svg(metrics: Sequence[Mapping[str, Any]], title: str) -> str:
     drawn = {name: points for name, points in curves(metrics).items() if points}
     everything = [point for points in drawn.values() for point in points]
     lowest = min((loss for _, loss in everything), default=0.0)
-    x_axis = _Axis(0, max((step for step, _ in everything), default=1), _LEFT, _WIDTH - _RIGHT)
-    y_axis = _Axis(
+    x_axis = Axis(0, max((step for step, _ in everything), default=1), _LEFT, _WIDTH - _RIGHT)
+    y_axis = Axis(
         0 if lowest >= 0 else lowest, max((loss for _, loss in everything), default=1), _HEIGHT - _BOTTOM, _TOP
     )
     body = [*_grid(x_axis, y_axis), *_legend(drawn)]
@@ -74,7 +74,7 @@ def loss_curve_svg(metrics: Sequence[Mapping[str, Any]], title: str) -> str:
     return "\n".join([head, '<rect width="100%" height="100%" fill="#fff"/>', heading, *body, "</svg>"]) + "\n"
 
 
-class _Axis:
+class Axis:
     """Numbers to places, with round numbers to write beside it."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
@@ -85,6 +85,7 @@ class _Axis:
         self._start, self._end = start, end
 
     def place(self, value: float) -> float:
+        """Returns where a value is."""
         return self._start + (value - self._low) / (self._high - self._low) * (self._end - self._start)
 
 
@@ -94,7 +95,7 @@ def _round_step(span: float) -> float:
     return next(factor * power for factor in (0.1, 0.2, 0.5, 1.0) if span / (factor * power) <= 10)
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis) -> list[str]:
+def _grid(x_axis: Axis, y_axis: Axis) -> list[str]:
     lines = []
     for value in y_axis.ticks:
         y = y_axis.place(value)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -125,6 +126,28 @@ def test_a_failed_gate_exits_3_with_the_reason(config: Path) -> None:
     assert result.exit_code == 3
     assert "FAIL" in result.output
     assert "mean KLD" in result.stderr
+
+
+def test_the_run_has_a_page_of_all_its_files(config: Path) -> None:
+    """What only a run knows is on it: its name, losses, what survived rounding, speeds, hashes from the manifests."""
+    run = config.parent / "run"
+    page = ElementTree.fromstring((run / "report.html").read_text().partition("\n")[2])
+    assert "".join(page.find(".//h1").itertext()) == "Parity of run"  # type: ignore[union-attr]
+    rows = page.findall(".//*[@id='overview']//tbody/tr")
+    assert ["".join(row[0].itertext()) for row in rows] == ["F16", "Q8_0", "Q4_K_M"]
+    for row in rows:
+        kind = "".join(row[0].itertext())
+        shown = [float(one.attrib["value"]) for one in row.iter("data")]
+        report, scores = (json.loads((run / name / kind / f"{name}.json").read_text()) for name in ("parity", "eval"))
+        assert shown[:2] == [report["size_bytes"], report["logits"]["mean_kld"]]
+        assert shown[-1] == scores["tokens_per_second"]
+    training = page.find(".//*[@id='training']")
+    assert training is not None
+    assert len(list(training.iter("polyline"))) == 2
+    assert "Q4_K_M" in "".join(training.itertext())
+    made = "".join(page.find(".//*[@id='made']").itertext())  # type: ignore[union-attr]
+    for name in ("reference/reference.npz", "adapter/adapter_model.safetensors", "gguf/run-F16.gguf"):
+        assert sha256_file(run / name) in made
 
 
 def test_the_run_keeps_its_resolved_configuration(config: Path) -> None:

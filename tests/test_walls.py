@@ -63,6 +63,7 @@ LEVELS = {
     "token_view": 6,
     "doctor": 7,
     "pipeline": 7,
+    "run_report": 7,
     "summary": 7,
     "cli": 8,
     "__main__": 9,
@@ -228,9 +229,13 @@ for source in (folder / "train.parquet", "owner/name"):
     assert (tmp_path / "out.json").is_file()
 
 
-def test_parity_check_needs_no_training_libraries(device: Path, reference: Path, tiny_f32: GgufFile) -> None:
-    result = on_device(device, "-m", "edgeft", "parity", "check", reference, tiny_f32.path)
+def test_parity_check_needs_no_training_libraries(
+    device: Path, reference: Path, tiny_f32: GgufFile, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    result = on_device(device, "-m", "edgeft", "parity", "check", reference, tiny_f32.path, "--html", page)
     assert (result.returncode, result.stderr) == (0, "")
+    assert page.is_file()
     assert "pass" in result.stdout
 
 

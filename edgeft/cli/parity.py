@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -13,7 +14,10 @@ from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, shown
 from edgeft.config import ParityConfig, load_config
 from edgeft.console import Output
 from edgeft.errors import EdgeftError, GateError, Problem
-from edgeft.files import human_size, write_text
+from edgeft.files import human_size, sha256_file, write_text
+
+if TYPE_CHECKING:
+    from edgeft.parity.scored import Checked
 
 
 @click.group()
@@ -70,6 +74,7 @@ def record(
 @click.option("--json", "as_json", is_flag=True, help="print the reports as JSON")
 @click.option("--markdown", type=FILE, help="also write them as Markdown, for a pull request")
 @click.option("--junit", "junit_path", type=FILE, help="also write them as JUnit's XML, for CI")
+@click.option("--html", "html_path", type=FILE, help="also write them as one HTML page with pictures, for people")
 @click.option("--strict", is_flag=True, help="a file on which nothing can be decided fails, too")
 def check(
     reference: Path,
@@ -79,18 +84,20 @@ def check(
     as_json: bool,
     markdown: Path | None,
     junit_path: Path | None,
+    html_path: Path | None,
     strict: bool,
 ) -> None:
     """Holds GGUFS to a REFERENCE. Exits 3 when one fails."""
     from edgeft.parity import formats
-    from edgeft.parity.check import compare
+    from edgeft.parity.check import check_file
 
     output = Output()
     config = load_config(config_path).parity if config_path else ParityConfig()
-    reports = []
+    checked = []
     for path in ggufs:
         with output.progress(path.name) as progress:
-            reports.append(compare(Reference(reference), GgufFile.open(path), config, progress, threads))
+            checked.append(check_file(Reference(reference), GgufFile.open(path), config, progress, threads))
+    reports = [one.report for one in checked]
     if as_json:
         click.echo(json.dumps(reports, indent=2, ensure_ascii=False))
     else:
@@ -99,8 +106,16 @@ def check(
         write_text(markdown, formats.markdown(reports))
     if junit_path:
         write_text(junit_path, formats.junit(reports))
+    if html_path:
+        write_text(html_path, _page(checked, [reference, *ggufs]))
     failed = [r for r in reports if r["verdict"] == "fail" or (strict and r["verdict"] == "undecided")]
     if failed:
         raise GateError(
             Problem(f"{r['rung']}: {r['cause']}", f"{r['file']}: {r['where']}", r["remedy"]) for r in failed
         )
+
+
+def _page(checked: Sequence[Checked], paths: Sequence[Path]) -> str:
+    from edgeft.parity.page import origin_here, page
+
+    return page(checked, origin_here({path.name: sha256_file(path) for path in paths}))

@@ -56,11 +56,18 @@ def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], 
         output.line(f"{', '.join(stages) or 'everything'}: up to date, nothing to do ({shown(graph.run.root)})")
     elif any(step.node.stage in ("parity", "eval") for step in steps):
         output.summary(rows)
-        output.line(f"\n{shown(written)}")
+        pages = [shown(path) for path in (written, _write_report(graph)) if path is not None]
+        output.line("\n" + "\n".join(pages))
     failed = [row["name"] for row in rows if row["verdict"] == "fail"]
     if failed and any(step.node.stage == "parity" for step in steps):
         causes = [graph.parity_report(name).content() for name in failed]
         raise GateError(Problem(f"{c['rung']}: {c['cause']}", f"parity of {c['type']}", c["where"]) for c in causes)
+
+
+def _write_report(graph: Graph) -> Path | None:
+    from edgeft.run_report import write_run_report
+
+    return write_run_report(graph)
 
 
 def _forecast(graph: Graph, stages: set[str], output: Output) -> None:

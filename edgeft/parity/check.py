@@ -19,6 +19,7 @@ from edgeft.parity.rungs.logits import check_conversion, check_merge, check_quan
 from edgeft.parity.rungs.metadata import check_metadata
 from edgeft.parity.rungs.tokens import check_template, check_token_ids, check_token_types
 from edgeft.parity.rungs.weights import check_weights
+from edgeft.parity.scored import Checked, ScoredRecord, scored_records, write_records
 from edgeft.parity.thresholds import thresholds_for
 from edgeft.progress import Progress, silent
 from edgeft.quant_types import UNQUANTIZED
@@ -29,17 +30,30 @@ _COPY_AGAIN = "copy or convert the file again"
 def check_parity(
     reference: Reference, gguf: GgufFile, config: ParityConfig, out: Path, progress: Progress = silent
 ) -> ParityReport:
-    """Compares a GGUF file with a reference and writes `out`/parity.json. A failure is a verdict, no exception."""
+    """Compares a GGUF file with a reference and writes `out`/parity.json, and what it rests on to positions.json.
+
+    A failure is a verdict, no exception.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "parity.json", compare(reference, gguf, config, progress))
+    checked = check_file(reference, gguf, config, progress)
+    write_records(checked.records, out / "positions.json")
+    write_json(out / "parity.json", checked.report)
     return ParityReport(out)
 
 
 def compare(
     reference: Reference, gguf: GgufFile, config: ParityConfig, progress: Progress = silent, threads: int = 0
 ) -> dict[str, Any]:
-    """Holds a GGUF file to a reference, with so many threads, 0 for a thread a core; returns the report.
+    """Holds a GGUF file to a reference and returns the report: see `check_file`."""
+    return check_file(reference, gguf, config, progress, threads).report
 
+
+def check_file(
+    reference: Reference, gguf: GgufFile, config: ParityConfig, progress: Progress = silent, threads: int = 0
+) -> Checked:
+    """Holds a GGUF file to a reference, with so many threads, 0 for a thread a core.
+
+    Returns the report, and the scored positions that it rests on; none of a file that cannot be run. In the report,
     `verdict` is pass, fail or undecided; `rung`, `cause`, `where` and `remedy` are those of the first broken rung of
     `edgeft.parity.ladder.RUNGS`; `rungs` has the figures of each. `logits` and `greedy` repeat the most asked for,
     and are None for a file that cannot be run. An unquantized file runs with F32 KV, where only a fault of the
@@ -52,7 +66,7 @@ def compare(
     rungs += [Rung(name, "skipped") for name in RUNGS if name not in done]
     rungs.sort(key=lambda one: RUNGS.index(one.name))
     state, first = verdict(rungs)
-    return {
+    report = {
         "file": gguf.path.name,
         "type": climb.file_type,
         "size_bytes": gguf.size_bytes,
@@ -68,6 +82,7 @@ def compare(
         "reference": opened.content.made_by,
         "runtime": build_description(),
     }
+    return Checked(report, climb.records)
 
 
 class _Climb:
@@ -82,6 +97,7 @@ class _Climb:
         self.limits: ParityThresholds | None = None
         self.logits: dict[str, float] | None = None
         self.greedy: dict[str, Any] | None = None
+        self.records: list[ScoredRecord] = []
 
     @property
     def _content(self) -> ReferenceContent:
@@ -129,6 +145,7 @@ class _Climb:
         meter = measure(engine, self._reference, self._progress)
         divergence = meter.result()
         self.logits = divergence.to_json()
+        self.records = scored_records(meter.positions(), self._content.records, engine)
         self.limits = thresholds_for(engine.file_type, self._config)
         if engine.file_type in UNQUANTIZED:
             yield check_conversion(divergence, self.limits)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 Report = Mapping[str, Any]
 
+# Below it two digits tell more than four decimals.
+_LEAST_DECIMAL = 0.001
 _MARKS = {"pass": "pass", "fail": "**fail**", "undecided": "undecided", "skipped": ""}
 
 
@@ -18,12 +21,22 @@ def sentence(report: Report) -> str:
         said = "fails at" if report["verdict"] == "fail" else "is undecided at"
         return f"{report['type']} {said} {report['rung']}: {report['cause']}{remedy}"
     step = "conversion" if _rung(report, "logits")["status"] == "pass" else "quantization"
-    costs = [f"{step} costs a mean KLD of {report['logits']['mean_kld']:.2g}"]
+    costs = [f"{step} costs a mean KLD of {nats(report['logits']['mean_kld'])}"]
     if report["merge"]:
-        costs.append(f"merging {report['merge']['mean_kld']:.2g}")
+        costs.append(f"merging {nats(report['merge']['mean_kld'])}")
     if report["served"]:
-        costs.append(f"bfloat16, as the model is served, would cost {report['served']['mean_kld']:.2g}")
+        costs.append(f"bfloat16, as the model is served, would cost {nats(report['served']['mean_kld'])}")
     return f"{report['type']} passes: {', '.join(costs)}"
+
+
+def nats(value: float) -> str:
+    """Returns a divergence: 0.0278, or 3.4e-5 where decimals would be zeros."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else "infinite"
+    if abs(value) >= _LEAST_DECIMAL or value == 0:
+        return f"{value:.4f}" if abs(value) < 100 else f"{value:.3g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def _rung(report: Report, name: str) -> Mapping[str, Any]:
@@ -53,8 +66,8 @@ def _numbers(report: Report) -> list[str]:
     if not report["logits"]:
         return [""] * 5
     figures, greedy = report["logits"], report["greedy"]
-    told = [f"{figures['mean_kld']:.2g} ({figures['kld_low']:.2g} to {figures['kld_high']:.2g})"]
-    told += [f"{figures['p99_kld']:.2g}", f"{figures['top1']:.1%}", f"{figures['ppl_ratio']:.4f}"]
+    told = [f"{nats(figures['mean_kld'])} ({nats(figures['kld_low'])} to {nats(figures['kld_high'])})"]
+    told += [nats(figures["p99_kld"]), f"{figures['top1']:.1%}", f"{figures['ppl_ratio']:.4f}"]
     return [*told, f"{greedy['same']} of {greedy['records']}" if greedy else ""]
 
 

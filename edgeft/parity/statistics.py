@@ -107,14 +107,27 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Positions:
-    """Figures of every scored position, (positions,) each; `record` is the number of the record that it is in."""
+    """Figures of every scored position, (positions,) each; `record` is the number of the record that it is in.
+
+    `top_reference` and `top` are the likeliest tokens of the reference and of the tested model, with the probability
+    that each model gives its own.
+    """
 
     record: npt.NDArray[np.int64]
+    top_reference: npt.NDArray[np.int64]
+    top: npt.NDArray[np.int64]
     kld: Doubles
     truncation: Doubles
-    other_top: Doubles
     nll_reference: Doubles
     nll: Doubles
+    p_top_reference: Doubles
+    p_top: Doubles
+
+    @property
+    def other_top(self) -> Doubles:
+        """1 where the likeliest token is another, else 0."""
+        differ: Doubles = (self.top != self.top_reference).astype(np.float64)
+        return differ
 
     @property
     def kld_estimate(self) -> Estimate:
@@ -136,7 +149,7 @@ class DivergenceMeter:
     """Gathers positions chunk by chunk, so that only one chunk's logits are in memory."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Doubles, ...]] = []
+        self._parts: list[tuple[npt.NDArray[Any], ...]] = []
         self._square_error = 0.0
         self._square_spread = 0.0
 
@@ -144,10 +157,12 @@ class DivergenceMeter:
         """Adds positions of one record: the reference's, the tested logits (positions, n_vocab), the next tokens."""
         log_q = log_probs_of_kept(reference, tested, targets)
         kld, truncation = log_q.divergence(reference)
-        numbers = np.full(len(kld), float(record))
-        other_top = (reference.first_ids() != tested.argmax(axis=-1)).astype(np.float64)
-        nll_reference = -reference.target_log_p.astype(np.float64)
-        self._parts.append((numbers, kld, truncation, other_top, nll_reference, -log_q.target))
+        rows = np.arange(len(kld))
+        tops = reference.first_ids(), tested.argmax(axis=-1)
+        above_target = tested[rows, tops[1]].astype(np.float64) - tested[rows, list(targets)]
+        p_tops = np.exp(reference.log_p.max(axis=-1).astype(np.float64)), np.exp(log_q.target + above_target)
+        nlls = -reference.target_log_p.astype(np.float64), -log_q.target
+        self._parts.append((np.full(len(kld), record), *tops, kld, truncation, *nlls, *p_tops))
         # Compared without their mean, which softmax does not see.
         p = reference.log_p.astype(np.float64)
         p, q = p - p.mean(axis=-1, keepdims=True), log_q.kept - log_q.kept.mean(axis=-1, keepdims=True)
@@ -156,8 +171,7 @@ class DivergenceMeter:
 
     def positions(self) -> Positions:
         """Returns what was added, position by position."""
-        joined = [np.concatenate(column) for column in zip(*self._parts, strict=True)]
-        return Positions(joined[0].astype(np.int64), *joined[1:])
+        return Positions(*(np.concatenate(column) for column in zip(*self._parts, strict=True)))
 
     def result(self) -> Divergence:
         """Returns the figures over everything added."""
