@@ -18,6 +18,7 @@ from edgeft.dataset.check.report import CheckReport
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size
 from edgeft.parity.formats import sentence
+from edgeft.parity.layer_profile import profile_line
 from edgeft.progress import Progress, silent
 from edgeft.tables import findings_table
 
@@ -119,6 +120,8 @@ class Output:
         for report in reports:
             if report["verdict"] != "fail":  # a failure is an error, and told as one
                 self.line(sentence(report))
+            if profile := profile_line(report):
+                self.line(profile)
 
     def footprints(self, rows: Sequence[Mapping[str, Any]], n_ctx: int, memory_gb: float | None) -> None:
         """Prints what quantized files take, and whether a device of so much memory holds them."""

@@ -166,7 +166,7 @@ def reference(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFact
     """A parity reference of the tiny model."""
     out = tmp_path_factory.mktemp("reference") / "reference.npz"
     messages = ({"role": "user", "content": "turn on the light"}, {"role": "assistant", "content": "Done."})
-    config = ParityConfig(records=1, max_new_tokens=4)
+    config = ParityConfig(records=1, max_new_tokens=4, layers=True)
     record_reference(tiny_checkpoint, None, [Record(messages, Place("here"))], config, "cpu", out)
     return out
 

@@ -34,6 +34,7 @@ def parity() -> None:
     "--positions", type=click.IntRange(min=64), default=2048, show_default=True, help="how many tokens of them"
 )
 @click.option("--full", is_flag=True, help="keep the whole distribution of every token, not the 64 likeliest")
+@click.option("--layers", is_flag=True, help="keep hidden states, too: a check then says in which layer a file differs")
 @click.option("--base", type=str, help="what MODEL was tuned from, a folder or a hub id; with --adapter")
 @click.option("--adapter", type=FOLDER, help="what was merged into it: measures what merging cost")
 @click.option(
@@ -46,6 +47,7 @@ def record(
     records: int,
     positions: int,
     full: bool,
+    layers: bool,
     base: str | None,
     adapter: Path | None,
     device: Literal["auto", "cuda", "cpu"],
@@ -58,7 +60,7 @@ def record(
     if (base is None) != (adapter is None):
         raise EdgeftError("one of --base and --adapter is given", remedy="give both, or none")
     output = Output()
-    config = ParityConfig(records=records, positions=positions, kept_tokens=0 if full else 64)
+    config = ParityConfig(records=records, positions=positions, kept_tokens=0 if full else 64, layers=layers)
     chosen = read_records(records_path)
     live = None if base is None or adapter is None else (resolve_checkpoint(base), Adapter.open(adapter))
     with output.progress("record") as progress:

@@ -128,6 +128,7 @@ class ParityConfig(Section):
     positions: int = Field(2048, ge=64, description="most positions whose distributions are kept in the reference")
     kept_tokens: int = Field(64, ge=0, description="likeliest tokens kept of each position; 0: the whole vocabulary")
     max_new_tokens: int = Field(128, ge=1, description="longest greedy answer")
+    layers: bool = Field(False, description="keep hidden states of every layer, too: where a difference begins")
     conversion: ParityThresholds = Field(
         ParityThresholds(mean_kld=1e-4, top1=0.99, ppl_ratio=1.001),
         description="F32 and F16 files: a difference above the arithmetic's noise is a bug",

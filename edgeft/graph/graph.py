@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgeft.dataset.tokens import TokenSource
     from edgeft.hf import PreTrainedModel
 
-_RECORDED = {"records", "positions", "kept_tokens", "max_new_tokens"}
+_RECORDED = {"records", "positions", "kept_tokens", "max_new_tokens", "layers"}
 
 
 class Graph(Places):

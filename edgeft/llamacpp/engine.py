@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -15,12 +15,14 @@ from edgeft.artifacts import GgufFile
 from edgeft.cores import available_cores
 from edgeft.errors import EdgeftError
 from edgeft.llamacpp.log import LOG
+from edgeft.llamacpp.observe import Observer, Point
 from edgeft.llamacpp.vocabulary import Vocabulary
 from edgeft.quant_types import FTYPE, UNQUANTIZED
 
 _N_BATCH: Final = 512
 _MOST_LOGITS: Final = 1 << 24
 """Logits that llama.cpp holds at once where every position's are asked for: 64 MB, 130 rows of 128,000 tokens."""
+LOGITS: Final[Point] = ("logits", "output")
 _KV_TYPES: Final = {
     "F32": llama_cpp.GGML_TYPE_F32,
     "F16": llama_cpp.GGML_TYPE_F16,
@@ -59,8 +61,12 @@ class Engine(Vocabulary):
         self.n_ctx = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
         exact = exact_kv and self.file_type in UNQUANTIZED
         self.runtime = Runtime("F32" if exact else "F16", threads=threads)
-        self._context = self._new_context(self.runtime)
         self._held: list[int] = []
+        try:
+            self._context = self._new_context(self.runtime)
+        except EdgeftError:
+            super().close()
+            raise
         if adapter is not None:
             self._put_on(adapter)
 
@@ -76,11 +82,42 @@ class Engine(Vocabulary):
 
     def run_as(self, runtime: Runtime) -> None:
         """Goes on with another runtime, the weights as they are loaded; what the context held is forgotten."""
-        llama_cpp.llama_free(self._context)
-        self._held, self.runtime = [], runtime
-        self._context = self._new_context(runtime)
+        self._renew(runtime)
+        self.runtime = runtime
 
-    def _new_context(self, runtime: Runtime) -> Any:
+    def observe(
+        self, ids: Sequence[int], chosen: Sequence[int], wanted: Mapping[Point, int]
+    ) -> dict[Point, npt.NDArray[np.float32]]:
+        """Runs one sequence and returns what is seen of it at the positions `chosen`, (n_chosen, features) each.
+
+        `wanted` are points of the graph with their numbers of features; points that this graph has not are left out.
+        The logits are at `LOGITS`. What the context held is forgotten.
+        """
+        self._require_room(len(ids))
+        observer = Observer(wanted, self.n_layers)
+        logits: list[npt.NDArray[np.float32]] = []
+        self._renew(self.runtime, observer)
+        try:
+            for start in range(0, len(ids), _N_BATCH):
+                chunk = ids[start : start + _N_BATCH]
+                here = [place - start for place in chosen if start <= place < start + len(chunk)]
+                observer.expect(len(chunk), here)
+                self._decode(chunk, here or [len(chunk) - 1])
+                logits += [self._logits_at(place).copy() for place in here]
+        finally:
+            self._renew(self.runtime)
+        if observer.error:
+            raise observer.error
+        seen = {point: np.stack(rows) for point, rows in observer.rows.items() if len(rows) == len(chosen)}
+        return seen | {LOGITS: np.stack(logits)}
+
+    def _renew(self, runtime: Runtime, observer: Observer | None = None) -> None:
+        """Takes another context in the place of the one there is, so that there are never two in memory."""
+        llama_cpp.llama_free(self._context)
+        self._context, self._held = None, []
+        self._context = self._new_context(runtime, observer)
+
+    def _new_context(self, runtime: Runtime, observer: Observer | None = None) -> Any:
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = self.n_ctx
         parameters.n_batch = parameters.n_ubatch = min(_N_BATCH, self.n_ctx)
@@ -89,9 +126,10 @@ class Engine(Vocabulary):
         parameters.type_k = parameters.type_v = _KV_TYPES[runtime.kv]
         # llama.cpp takes 4 threads by default, and 4 that spin on 2 cores generate 11 times slower than 2.
         parameters.n_threads = parameters.n_threads_batch = runtime.threads or available_cores()
+        if observer is not None:
+            parameters.cb_eval = observer.callback
         context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not context:
-            llama_cpp.llama_model_free(self._model)
             raise EdgeftError(f"llama.cpp cannot make a context of {self.n_ctx} tokens", remedy="ask for fewer tokens")
         return context
 
@@ -99,6 +137,11 @@ class Engine(Vocabulary):
         """Frees llama.cpp's memory."""
         llama_cpp.llama_free(self._context)
         super().close()
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the model."""
+        return int(llama_cpp.llama_model_n_layer(self._model))
 
     @property
     def file_type(self) -> str:
@@ -121,11 +164,12 @@ class Engine(Vocabulary):
         self._require_room(len(ids))
         self._forget(min(self._common(ids), first))
         for start in range(len(self._held), first, _N_BATCH):
-            self._decode(ids[start : min(start + _N_BATCH, first)], every_logit=False)
+            chunk = ids[start : min(start + _N_BATCH, first)]
+            self._decode(chunk, [len(chunk) - 1])
         step = max(1, min(_N_BATCH, _MOST_LOGITS // self.n_vocab))
         for start in range(first, len(ids), step):
             chunk = ids[start : start + step]
-            self._decode(chunk, every_logit=True)
+            self._decode(chunk, range(len(chunk)))
             yield start, np.stack([self._logits_at(i) for i in range(len(chunk))])
 
     def generate(self, ids: Sequence[int], max_new: int) -> Iterator[int]:
@@ -139,7 +183,8 @@ class Engine(Vocabulary):
         pending = list(ids[len(self._held) :])
         for _ in range(min(max_new, self.n_ctx - len(ids))):
             for start in range(0, len(pending), _N_BATCH):
-                self._decode(pending[start : start + _N_BATCH], every_logit=False)
+                chunk = pending[start : start + _N_BATCH]
+                self._decode(chunk, [len(chunk) - 1])
             token = int(np.argmax(self._logits_at(-1)))
             yield token
             if self.ends(token):
@@ -171,7 +216,8 @@ class Engine(Vocabulary):
             kept = 0
         del self._held[kept:]
 
-    def _decode(self, ids: Sequence[int], *, every_logit: bool) -> None:
+    def _decode(self, ids: Sequence[int], outputs: Container[int]) -> None:
+        """Computes the next tokens, and the logits of those whose places among them are `outputs`."""
         batch = llama_cpp.llama_batch_init(len(ids), 0, 1)
         try:
             batch.n_tokens = len(ids)
@@ -180,7 +226,7 @@ class Engine(Vocabulary):
                 batch.pos[i] = len(self._held) + i
                 batch.n_seq_id[i] = 1
                 batch.seq_id[i][0] = 0
-                batch.logits[i] = every_logit or i == len(ids) - 1
+                batch.logits[i] = i in outputs
             status = llama_cpp.llama_decode(self._context, batch)
         finally:
             llama_cpp.llama_batch_free(batch)

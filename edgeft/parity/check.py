@@ -15,6 +15,7 @@ from edgeft.parity.gguf_header import GgufHeader, read_header
 from edgeft.parity.ladder import RUNGS, Failure, Rung, listed, rung, verdict
 from edgeft.parity.reference import OpenReference, ReferenceContent
 from edgeft.parity.rungs.answers import answers_of, check_answers, check_ending, check_task
+from edgeft.parity.rungs.layers import check_layers, explained
 from edgeft.parity.rungs.logits import check_conversion, check_merge, check_quantization, check_runtime, measure
 from edgeft.parity.rungs.metadata import check_metadata
 from edgeft.parity.rungs.tokens import check_template, check_token_ids, check_token_types
@@ -62,6 +63,7 @@ def check_file(
     opened = OpenReference(reference)
     climb = _Climb(opened, gguf, config, progress, threads)
     rungs = list(climb.rungs())
+    rungs = explained(rungs)
     done = {one.name for one in rungs}
     rungs += [Rung(name, "skipped") for name in RUNGS if name not in done]
     rungs.sort(key=lambda one: RUNGS.index(one.name))
@@ -136,10 +138,10 @@ class _Climb:
             yield check_token_types(engine, content)
             yield check_token_ids(engine, header, content)
             yield check_template(engine, content)
-            yield from self._predictions(engine, weights)
+            yield from self._predictions(engine, header, weights)
             yield from self._answers(engine)
 
-    def _predictions(self, engine: Engine, weights: Rung) -> Iterator[Rung]:
+    def _predictions(self, engine: Engine, header: GgufHeader, weights: Rung) -> Iterator[Rung]:
         if max(max(record.ids) for record in self._content.records) >= engine.n_vocab:
             return  # llama.cpp ends the process on a token that it does not have
         meter = measure(engine, self._reference, self._progress)
@@ -152,6 +154,7 @@ class _Climb:
         else:
             yield check_quantization(meter.positions(), divergence, self.limits, weights.figures)
         yield check_merge(self._content.merge, self._config.merge)
+        yield check_layers(engine, header, self._reference, weights.figures, self._progress)
         yield check_runtime(engine, self._reference, self._config.runtime_kld, self._progress)
 
     def _answers(self, engine: Engine) -> Iterator[Rung]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from edgeft.parity.layer_profile import profile_table
+
 Report = Mapping[str, Any]
 
 # Below it two digits tell more than four decimals.
@@ -59,6 +61,7 @@ def markdown(reports: Sequence[Report]) -> str:
                 f"| {one['name']} | {_MARKS[one['status']]} | {_cause(one, 'cause')} | {_cause(one, 'where')} |"
                 for one in report["rungs"]
             ]
+            lines += profile_table(report)
     return "\n".join(lines) + "\n"
 
 

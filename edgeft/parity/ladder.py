@@ -18,12 +18,16 @@ RUNGS = (
     "logits",
     "merge",
     "quantization",
+    "layers",
     "runtime",
     "answers",
     "ending",
     "task",
 )
-"""Every rung; `logits` holds unquantized files to the arithmetic's noise, `quantization` the others to a budget."""
+"""Every rung; `logits` holds unquantized files to the arithmetic's noise, `quantization` the others to a budget.
+
+`layers` tells where a difference begins, and fails only beside a rung that does.
+"""
 
 _MOST_NAMES = 6
 

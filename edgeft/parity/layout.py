@@ -61,10 +61,15 @@ def _spellings(name: str) -> Iterator[tuple[str, int | None]]:
 
 def restoring(header: GgufHeader, name: str) -> Restore | None:
     """Returns what turns a tensor of the file into the checkpoint's order; None where both are the same."""
-    if header.arch in _PERMUTED and (heads := _heads(header, name)):
-        return lambda weights: unpermuted(weights, heads)
     if header.arch in _PLUS_ONE and name.endswith("norm.weight"):
         return lambda weights: weights - 1
+    return restoring_rows(header, name)
+
+
+def restoring_rows(header: GgufHeader, name: str) -> Restore | None:
+    """Returns what puts the rows of a tensor, which are the features that come out, into the checkpoint's order."""
+    if header.arch in _PERMUTED and (heads := _heads(header, name)):
+        return lambda weights: unpermuted(weights, heads)
     return None
 
 

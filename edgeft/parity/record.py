@@ -20,6 +20,7 @@ from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.files import write_json
 from edgeft.parity.distributions import Distributions, Floats, truncated
+from edgeft.parity.record_layers import record_layers
 from edgeft.parity.record_model import control_ids, model_facts, pieces_of, probe_prompts
 from edgeft.parity.record_weights import fingerprints
 from edgeft.parity.reference import ReferenceContent, ReferenceRecord, save_reference
@@ -65,6 +66,7 @@ def record_reference(
     for record in chosen:
         if not recording.add(record):
             break
+    layers = record_layers(recording.model, recording.records, progress) if config.layers else None
     facts, tokenizer = model_facts(recording.model, recording.tokenizer), recording.tokenizer
     served = recording.measured(_in_bfloat16(recording.model), "merged model, bfloat16")
     del recording.model
@@ -89,7 +91,7 @@ def record_reference(
     )
     if merge is not None:
         write_json(out.with_name("merge.json"), merge)
-    return save_reference(content, recording.distributions, weights, out)
+    return save_reference(content, recording.distributions, weights, out, layers)
 
 
 class _Recording:

@@ -18,6 +18,7 @@ from edgeft.errors import EdgeftError
 from edgeft.files import replacing
 from edgeft.parity.distributions import Distributions
 from edgeft.parity.fingerprint import Fingerprint, pack, unpack
+from edgeft.parity.states import STATE_ARRAYS, LayerStates, pack_states, unpack_states
 
 FORMAT_VERSION = 2
 _DISTRIBUTION_ARRAYS = ("ids", "log_p", "log_rest", "target_log_p")
@@ -75,7 +76,8 @@ class ReferenceContent:
     `probe_ids` has the ids of rendered probes, as prompts; `added_ids` is what the tokenizer adds to a text of its own
     accord; `pieces` gives the bytes of every token that occurs, as Latin-1. `rendered_at` is when the chat template was
     rendered, for those that show the date. `merge` is how far the model as it was trained (base and adapter) is from
-    the merged one, `served` the merged model in bfloat16 from itself in float32.
+    the merged one, `served` the merged model in bfloat16 from itself in float32. `layers` says what the hidden states
+    are, where they were recorded.
     """
 
     records: list[ReferenceRecord]
@@ -92,6 +94,7 @@ class ReferenceContent:
     made_by: dict[str, str]
     merge: dict[str, float] | None = None
     served: dict[str, float] | None = None
+    layers: dict[str, Any] | None = None
     format_version: int = field(default=FORMAT_VERSION)
 
     @property
@@ -101,11 +104,19 @@ class ReferenceContent:
 
 
 def save_reference(
-    content: ReferenceContent, distributions: Sequence[Distributions], weights: Sequence[Fingerprint], path: Path
+    content: ReferenceContent,
+    distributions: Sequence[Distributions],
+    weights: Sequence[Fingerprint],
+    path: Path,
+    layers: LayerStates | None = None,
 ) -> Reference:
     """Writes a reference atomically; `distributions` holds those of each record."""
     rows, arrays = pack(weights)
     fields = asdict(content) | {"weights": rows}
+    del fields["layers"]
+    if layers is not None:
+        fields["layers"], states = pack_states(layers)
+        arrays |= states
     for record in fields["records"]:
         if not record["tools"]:
             del record["tools"]
@@ -151,3 +162,10 @@ class OpenReference:
         """The fingerprint of each of the checkpoint's tensors, by its name."""
         arrays = {name: self._arrays[name] for name in _WEIGHT_ARRAYS}
         return {one.name: one for one in unpack(self.content.weights, arrays)}
+
+    @cached_property
+    def layers(self) -> LayerStates | None:
+        """The hidden states, None where they were not recorded."""
+        if self.content.layers is None:
+            return None
+        return unpack_states(self.content.layers, *(self._arrays[name] for name in STATE_ARRAYS))

@@ -25,6 +25,7 @@ CONFIG = ParityConfig(
     records=3,
     positions=64,
     max_new_tokens=6,
+    layers=True,
     # A random model's distributions are nearly flat: rounding its weights to 4 bits moves them far.
     merge=_ANYTHING,
     quantization=_ANYTHING,
@@ -87,7 +88,7 @@ def gemma(folder: Path) -> Export:
     settings: dict[str, Any] = {
         "head_dim": 32,
         "query_pre_attn_scalar": 32,
-        "sliding_window": 64,
+        "sliding_window": 24,
         "num_hidden_layers": 3,
     }
     settings |= {"final_logit_softcapping": 25.0, "attn_logit_softcapping": 40.0}

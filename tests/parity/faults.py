@@ -190,11 +190,14 @@ FAULTS: dict[str, Fault] = {
     "soft cap of the logits dropped": Fault(
         _without("gemma2.final_logit_softcapping"), "metadata", "soft cap of the logits is 30", "final_logit", "gemma"
     ),
+    "soft cap of the logits": Fault(
+        _key("gemma2.final_logit_softcapping", 1.0), "metadata", "soft cap of the logits is 1", "final_logit", "gemma"
+    ),
     "soft cap of attention": Fault(
         _key("gemma2.attn_logit_softcapping", 0.0), "metadata", "soft cap of attention is 0", "attn_logit", "gemma"
     ),
     "sliding window ignored": Fault(
-        _without("gemma2.attention.sliding_window"), "metadata", "window of 64 tokens is missing", "sliding_w", "gemma"
+        _without("gemma2.attention.sliding_window"), "metadata", "window of 24 tokens is missing", "sliding_w", "gemma"
     ),
     "sliding window of another length": Fault(
         _key("gemma2.attention.sliding_window", 4096), "metadata", "sliding window is 4096", "sliding_w", "gemma"

@@ -67,6 +67,9 @@ def test_a_correct_export_raises_no_alarm(case: Case, tokenizers: dict[bool, Pat
         row.append(f"{name} {report['verdict']}")
         weights = next(rung for rung in report["rungs"] if rung["name"] == "weights")["figures"]
         assert weights["tensors"] > 0
+        layers = next(rung for rung in report["rungs"] if rung["name"] == "layers")["figures"]
+        if layers["first"]:
+            alarms[name] = ["layers", layers["first"]]
         if report["verdict"] != "pass":
             alarms[name] = [report["rung"], report["cause"], report["where"]]
     if _WHOLE:

@@ -11,6 +11,7 @@ from convert.models import to_gguf
 from edgeft.artifacts import GgufFile
 from edgeft.config import ParityThresholds
 from edgeft.quantize import quantize
+from parity.beginnings import BEGINS
 from parity.exports import CONFIG, Export, checked, gemma, sentencepiece_llama, tuned_llama
 from parity.faults import FAULTS
 from parity.gguf_edit import Parts
@@ -47,6 +48,9 @@ def test_a_fault_is_found_and_named(
     assert (report["verdict"], report["rung"]) == ("fail", fault.rung), told
     assert re.search(fault.cause, report["cause"]), told
     assert re.search(fault.where, report["where"]), told
+    layers = next(rung for rung in report["rungs"] if rung["name"] == "layers")
+    begins = layers["failures"][0]["cause"] if layers["failures"] else ""
+    assert re.search(BEGINS[name], begins) if name in BEGINS else not begins, begins
 
 
 @pytest.mark.parametrize("model", ["tuned_llama", "sentencepiece_llama", "gemma"])
@@ -56,6 +60,9 @@ def test_taken_apart_and_put_together_it_passes(model: str, exports: dict[str, E
     same = Parts(export.gguf.path).write(tmp_path / "same.gguf")
     report = checked(export.reference, GgufFile(same))
     assert report["verdict"] == "pass", report["failures"]
+    layers = next(rung for rung in report["rungs"] if rung["name"] == "layers")["figures"]
+    assert layers["first"] is None
+    assert layers["not_compared"] == []
 
 
 def test_quantized_it_passes(exports: dict[str, Export], parts: dict[str, Path]) -> None:
@@ -83,13 +90,16 @@ def test_one_layer_quantized_to_two_bits(exports: dict[str, Export], parts: dict
     export = exports["tuned_llama"]
     two = Parts(quantize(export.gguf, "Q2_K", tmp_path / "q2.gguf").path)
     file = Parts(parts["Q8_0"])
-    name = "blk.1.ffn_down.weight"
+    name = "blk.1.ffn_up.weight"
     file.tensors[name] = two.tensors[name]
     budget = ParityThresholds(mean_kld=1e-4, top1=0.0, ppl_ratio=9.0)
     config = CONFIG.model_copy(update={"quantization": budget})
     report = checked(export.reference, GgufFile(file.write(tmp_path / "mixed.gguf")), config)
     assert (report["verdict"], report["rung"]) == ("fail", "quantization"), report["failures"]
-    assert re.fullmatch(r"blk\.1\.ffn_down\.weight \(Q[23]_K, rounded by \d+%\)", report["where"])
+    assert re.fullmatch(r"blk\.1\.ffn_up\.weight \(Q2_K, rounded by \d+%\)", report["where"])
+    assert (
+        "first in layer 1, matrix product at blk.1.ffn_up.weight (model.layers.1.mlp.up_proj.weight)" in report["cause"]
+    )
 
 
 def test_there_are_at_least_thirty_faults() -> None:

@@ -181,6 +181,12 @@ def _figures(
             {"tensor": one.info.name, "type": one.info.type.name, "relative_error": one.error}
             for one in sorted(compared, key=worst, reverse=True)[:8]
         ],
-        "median_error": float(np.median([one.error for one in compared if len(one.theirs.shape) > 1] or [0.0])),
+        "median_error": _typical_error(compared),
         "adapter_share": float(np.median(shares)) if shares else None,
     }
+
+
+def _typical_error(compared: list[Compared]) -> float:
+    """Returns the median relative error of the matrices, of damaged ones no more than their type explains."""
+    errors = [min(most_rounding(one.info.type), one.error) for one in compared if len(one.theirs.shape) > 1]
+    return float(np.median(errors or [0.0]))
