@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ Report = Mapping[str, Any]
 
 # Below it two digits tell more than four decimals.
 _LEAST_DECIMAL = 0.001
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~&]")
 _MARKS = {"pass": "pass", "fail": "**fail**", "undecided": "undecided", "skipped": ""}
 
 
@@ -51,8 +53,8 @@ def markdown(reports: Sequence[Report]) -> str:
     lines = ["| file | type | mean KLD | 99% KLD | same top | perplexity | answers | parity |"]
     lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for report in reports:
-        cells = [report["file"], report["type"], *_numbers(report), _MARKS[report["verdict"]]]
-        lines.append(f"| {' | '.join(_cell(text) for text in cells)} |")
+        cells = [_cell(report["file"]), report["type"], *_numbers(report), _MARKS[report["verdict"]]]
+        lines.append(f"| {' | '.join(cells)} |")
     for report in reports:
         lines += ["", f"**{_cell(report['file'])}**: {_cell(sentence(report))}"]
         if report["verdict"] != "pass":
@@ -79,7 +81,8 @@ def _cause(one: Mapping[str, Any], key: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Returns a text as it reads in a table: what Markdown would take for its own is escaped."""
+    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
 
 
 def junit(reports: Sequence[Report]) -> str:
