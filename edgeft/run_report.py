@@ -35,7 +35,7 @@ def _checked(graph: Graph) -> Iterator[tuple[str, Checked]]:
 
 def _hashes(graph: Graph) -> Iterator[tuple[str, str]]:
     """Yields the SHA-256 of what was checked and of what it was made from, as the manifests have them."""
-    for name in ("reference", "adapter", "gguf", *(f"quantized/{kind}" for kind in graph.file_types[1:])):
+    for name in ("reference", "adapter", *map(graph.gguf_node, graph.file_types)):
         for entry in (graph.run.manifest(name) or {"files": []})["files"]:
             if Path(entry["path"]).suffix in (".npz", ".safetensors", ".gguf"):
                 yield entry["path"], entry["sha256"]

@@ -30,7 +30,10 @@ TRAINING = Training(
     {
         "base": "dequantized",
         "loss_as_trained": 0.5,
-        "merged": {"original": {"mean_kld": 0.2, "loss": 0.6}, "dequantized": {"mean_kld": 3e-5, "loss": 0.5}},
+        "merged": {
+            "original": {"mean_kld": 0.2, "loss": 0.6, "quantized": {"Q8_0": {"mean_kld": 0.3, "loss": 0.6}}},
+            "dequantized": {"mean_kld": 3e-5, "loss": 0.5, "quantized": {"Q8_0": {"mean_kld": 1e-3, "loss": 0.5}}},
+        },
     },
     {"Q8_0": {"cosine": 0.75, "norm_ratio": 1.25, "unchanged_codes": 0.5}},
     {"F16": 12.5, "Q8_0": 25.0},

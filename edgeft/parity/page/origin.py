@@ -83,14 +83,20 @@ def training_section(training: Training) -> Markup | None:
 
 
 def _merge_table(content: Mapping[str, Any]) -> Markup:
+    types = list(dict.fromkeys(kind for made in content["merged"].values() for kind in made.get("quantized", ())))
     rows: list[tuple[Content, ...]] = []
     for name, made in content["merged"].items():
+        files = [made.get("quantized", {}).get(kind) for kind in types]
+        klds = [made["mean_kld"], *(None if file is None else file["mean_kld"] for file in files)]
+        figures = ["" if kld is None else number(nats(kld), kld) for kld in klds]
         chosen = "chosen" if name == content["base"] else ""
-        figures = number(nats(made["mean_kld"]), made["mean_kld"]), number(f"{made['loss']:.4f}", made["loss"])
-        rows.append((name, *figures, chosen))
+        rows.append((name, *figures, number(f"{made['loss']:.4f}", made["loss"]), chosen))
     loss = content["loss_as_trained"]
-    said = f"Which base to merge into, measured on records that were not trained; the loss as trained is {loss:.4f}."
-    headings = ("merged into", "mean KLD from the model as trained", "loss", "")
+    said = (
+        "Which base to merge into: mean KLD from the model as trained, and loss, on records that were not trained; "
+        f"its own loss is {loss:.4f}."
+    )
+    headings = ("merged into", "mean KLD", *(f"{kind} file" for kind in types), "loss", "")
     return joined(element("p", said), table(headings, rows))
 
 
