@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
 from edgeft.parity.distributions import Floats
@@ -18,8 +19,12 @@ from edgeft.parity.gguf_header import GgufHeader
 
 _PERMUTED: Final = frozenset({"llama", "granite", "smollm3", "mistral3", "arcee", "deci"})
 """Architectures whose query and key rows llama.cpp wants for its rotary embedding over neighbours (2i, 2i + 1)."""
-_PLUS_ONE: Final = frozenset({"gemma", "gemma2", "gemma3"})
+_PLUS_ONE: Final = frozenset({"gemma", "gemma2", "gemma3", "qwen35"})
 """Architectures whose norms multiply by 1 + weight in transformers and by weight in llama.cpp."""
+_PLAIN_NORM: Final = "ssm_norm.weight"
+"""The norm inside a delta net, which multiplies by weight in both."""
+_DELTA: Final = frozenset({"qwen35"})
+"""Architectures with gated delta nets, whose value heads llama.cpp orders by their place beside a key head."""
 _EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.(.+)")
 
 Restore = Callable[[Floats], Floats]
@@ -61,16 +66,53 @@ def _spellings(name: str) -> Iterator[tuple[str, int | None]]:
 
 def restoring(header: GgufHeader, name: str) -> Restore | None:
     """Returns what turns a tensor of the file into the checkpoint's order; None where both are the same."""
-    if header.arch in _PLUS_ONE and name.endswith("norm.weight"):
+    if header.arch in _PLUS_ONE and name.endswith("norm.weight") and not name.endswith(_PLAIN_NORM):
         return lambda weights: weights - 1
-    return restoring_rows(header, name)
+    rows, columns = restoring_rows(header, name), restoring_columns(header, name)
+    if columns is not None:
+        return lambda weights: columns(weights.T).T
+    if header.arch in _DELTA and name.endswith("ssm_a") and rows is not None:
+        # The checkpoint has the logarithm of what a step forgets.
+        return lambda weights: np.log(-rows(weights))
+    return rows
 
 
 def restoring_rows(header: GgufHeader, name: str) -> Restore | None:
     """Returns what puts the rows of a tensor, which are the features that come out, into the checkpoint's order."""
     if header.arch in _PERMUTED and (heads := _heads(header, name)):
         return lambda weights: unpermuted(weights, heads)
-    return None
+    match = re.fullmatch(r"blk\.\d+\.(.+)", name)
+    if header.arch not in _DELTA or match is None:
+        return None
+    head = int(header.arch_key("ssm.state_size") or 1)
+    keys = int(header.arch_key("ssm.group_count") or 1)
+    sizes = {
+        **{"attn_qkv.weight": (head, 2 * keys * head), "ssm_conv1d.weight": (head, 2 * keys * head)},
+        **{"attn_gate.weight": (head, 0), "ssm_beta.weight": (1, 0), "ssm_alpha.weight": (1, 0)},
+        **{"ssm_dt.bias": (1, 0), "ssm_a": (1, 0)},
+    }
+    found = sizes.get(match[1])
+    return None if found is None else lambda weights: _by_key_head(weights, keys, *found)
+
+
+def restoring_columns(header: GgufHeader, name: str) -> Restore | None:
+    """Returns what puts the columns of a tensor, as rows, into the checkpoint's order: the features that go in."""
+    if header.arch not in _DELTA or not name.endswith("ssm_out.weight"):
+        return None
+    head, keys = int(header.arch_key("ssm.state_size") or 1), int(header.arch_key("ssm.group_count") or 1)
+    return lambda features: _by_key_head(features, keys, head, 0)
+
+
+def _by_key_head(weights: Floats, keys: int, head: int, start: int) -> Floats:
+    """Returns rows where those of the value heads of one key head follow one another, from `start` on.
+
+    A value head has `head` rows. llama.cpp goes through all key heads for the first value head of each, then for the
+    second.
+    """
+    if (weights.shape[0] - start) % (keys * head):
+        return weights
+    cut = weights[start:].reshape(-1, keys, head, *weights.shape[1:])
+    return np.concatenate([weights[:start], cut.swapaxes(0, 1).reshape(weights[start:].shape)])
 
 
 def other_layouts(header: GgufHeader, name: str) -> Mapping[str, Restore]:
@@ -86,7 +128,7 @@ def other_layouts(header: GgufHeader, name: str) -> Mapping[str, Restore]:
         else:
             found["the rows are permuted, which this architecture does not want"] = lambda w: unpermuted(w, heads)
     if name.endswith("norm.weight"):
-        if header.arch in _PLUS_ONE:
+        if header.arch in _PLUS_ONE and not name.endswith(_PLAIN_NORM):
             found["the 1 that llama.cpp wants added to this norm's weights is missing"] = lambda weights: weights
         else:
             found["1 is added to this norm's weights, which this architecture does not want"] = lambda w: w - 1

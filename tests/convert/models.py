@@ -32,6 +32,11 @@ CHATML = (
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + _REST
 _QWEN_2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|" + _REST
+_QWEN_35 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_JOINER = "\u200d"
 
 _CORPUS = (
     "The quick brown fox jumps over the lazy dog, and it's 12345 times that they've seen it! WE'LL see.",
@@ -61,7 +66,7 @@ LLAMA3_ROPE = {
 
 
 def byte_level_tokenizer(folder: Path, splitting: str, ignore_merges: bool = False, add_bos: bool = False) -> None:
-    """Trains a byte-level BPE vocabulary that splits as "gpt-2", "smollm", "llama-bpe" or "qwen2"; saves it."""
+    """Trains a byte-level BPE vocabulary that splits as gpt-2, smollm, llama-bpe, qwen2 or qwen35 do, and saves it."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     tokenizer.pre_tokenizer = _splitting(splitting)
     tokenizer.decoder = decoders.ByteLevel()
@@ -72,7 +77,9 @@ def byte_level_tokenizer(folder: Path, splitting: str, ignore_merges: bool = Fal
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_CORPUS * 3, trainer)
+    # Before a letter with a mark, llama.cpp splits at a joiner where Qwen3.5 does not: no merge may go over one.
+    corpus = [text.replace(_JOINER, "") for text in _CORPUS] if splitting == "qwen35" else list(_CORPUS)
+    tokenizer.train_from_iterator(corpus * 3, trainer)
     # A whole word that no merges make: ignore_merges alone decides whether it is ever used.
     described = json.loads(tokenizer.to_str())
     described["model"]["vocab"][_WHOLE_WORD] = tokenizer.get_vocab_size()
@@ -98,7 +105,8 @@ def _splitting(name: str) -> pre_tokenizers.PreTokenizer:
         return by_regex
     if name == "smollm":
         return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_regex])
-    split = pre_tokenizers.Split(Regex({"llama-bpe": _LLAMA_3, "qwen2": _QWEN_2}[name]), "isolated")
+    pattern = {"llama-bpe": _LLAMA_3, "qwen2": _QWEN_2, "qwen35": _QWEN_35}[name]
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
     return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 

@@ -48,13 +48,14 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
     root = tmp_path_factory.mktemp("families")
     byte_level_tokenizer(root / "bpe", "qwen2")
+    byte_level_tokenizer(root / "qwen35", "qwen35")
     sentencepiece_model(root / "spm")
     return {case.id: _make(case, root / str(number)) for number, case in enumerate(_CHOSEN)}
 
 
 def _make(case: Case, root: Path) -> Made:
     folder = root / "model"
-    model = make(case, folder, root.parent / ("spm" if case.sentencepiece else "bpe"))
+    model = make(case, folder, root.parent / case.tokenizer)
     _use_ggml_gelu(model)
     ids = torch.randint(0, 460, (1, case.tokens), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -71,6 +71,12 @@ class Case:
     def id(self) -> str:
         return f"{self.family}: {self.option}"
 
+    @property
+    def tokenizer(self) -> str:
+        """Which tokenizer its test makes: "spm", "bpe", or "qwen35", as transformers splits for this class itself."""
+        rebuilt = self.architecture == "Qwen3_5ForConditionalGeneration"
+        return "spm" if self.sentencepiece else "qwen35" if rebuilt else "bpe"
+
 
 def make(case: Case, folder: Path, tokenizer: Path) -> transformers.PreTrainedModel:
     """Saves the case's model beside a copy of a tokenizer's files; returns it in float32."""

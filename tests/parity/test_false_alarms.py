@@ -36,14 +36,15 @@ _STRICT = CONFIG.model_copy(update={"conversion": _EXACT, "runtime_kld": 5.0})
 
 
 @pytest.fixture(scope="module")
-def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tokenizers")
     byte_level_tokenizer(root / "bpe", "qwen2")
     # transformers gives Qwen2's tokenizer this normalizer whatever its file says.
     path = root / "bpe" / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": {"type": "NFC"}}))
     llama_tokenizer(root / "spm", sentencepiece_model(root / "spm"), chat=True)
-    return {False: root / "bpe", True: root / "spm"}
+    byte_level_tokenizer(root / "qwen35", "qwen35")
+    return root
 
 
 def _files(folder: Path, out: Path) -> Iterator[tuple[str, GgufFile]]:
@@ -57,8 +58,8 @@ def _files(folder: Path, out: Path) -> Iterator[tuple[str, GgufFile]]:
 
 
 @pytest.mark.parametrize("case", _CHOSEN, ids=lambda case: case.id)
-def test_a_correct_export_raises_no_alarm(case: Case, tokenizers: dict[bool, Path], tmp_path: Path) -> None:
-    make(case, tmp_path / "model", tokenizers[case.sentencepiece])
+def test_a_correct_export_raises_no_alarm(case: Case, tokenizers: Path, tmp_path: Path) -> None:
+    make(case, tmp_path / "model", tokenizers / case.tokenizer)
     model = Checkpoint.open(tmp_path / "model")
     reference = record_reference(model, None, records(), CONFIG, "cpu", tmp_path / "reference.npz")
     row, alarms = [], {}

@@ -20,7 +20,7 @@ from edgeft.llamacpp import Engine, Point
 from edgeft.parity.distributions import Floats
 from edgeft.parity.gguf_header import GgufHeader
 from edgeft.parity.ladder import Failure, Rung
-from edgeft.parity.layout import places, restoring_rows
+from edgeft.parity.layout import places, restoring_columns, restoring_rows
 from edgeft.parity.reference import OpenReference
 from edgeft.parity.states import LOGITS, LayerStates, State, sketched, squared_errors
 from edgeft.progress import Progress
@@ -161,7 +161,7 @@ def _seen(
     for number, point in points.items():
         if all(point in part for part in parts):
             rows = np.concatenate([part[point] for part in parts])
-            restore = restoring_rows(header, point[0]) if point[1] == "output" else None
+            restore = (restoring_rows if point[1] == "output" else restoring_columns)(header, point[0])
             yield number, (point, rows if restore is None else np.ascontiguousarray(restore(rows.T).T))
 
 
