@@ -22,7 +22,13 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>]]>&amp;\x01"
 _LOOSE = ParityThresholds(mean_kld=9.0, top1=0.0, ppl_ratio=99.0)
 _TIGHT = ParityThresholds(mean_kld=1e-9, top1=0.0, ppl_ratio=99.0)
 CONFIG = ParityConfig(
-    records=6, positions=256, max_new_tokens=6, quantization=_LOOSE, thresholds={"Q4_0": _TIGHT}, runtime_kld=1.0
+    records=6,
+    positions=256,
+    max_new_tokens=6,
+    layers=True,
+    quantization=_LOOSE,
+    thresholds={"Q4_0": _TIGHT},
+    runtime_kld=1.0,
 )
 TRAINING = Training(
     "a <run>",

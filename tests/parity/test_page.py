@@ -19,6 +19,7 @@ from edgeft.parity.page import Origin, page
 from edgeft.parity.page.document import verdict_sentence
 from edgeft.parity.page.figures import percent
 from edgeft.parity.page.markup import element, visible
+from edgeft.parity.page.pictures import by_layer
 from edgeft.parity.page.plot import LogAxis
 from edgeft.parity.scored import Checked, ScoredRecord, read_records, write_records
 from parity.pages import EVIL, TRAINING, make_checked
@@ -202,6 +203,28 @@ def test_a_long_answer_is_cut_around_its_worst_token(checked: list[Checked]) -> 
     shown = [int(one.attrib["data-token"]) for one in parsed(text).iter("span") if "data-token" in one.attrib]
     assert 4000 in shown and len(shown) == 2 * 160
     assert len(text) < 300_000
+
+
+def test_layers_are_drawn_with_their_floors(document: ElementTree.Element) -> None:
+    drawn = [one for one in document.iter("svg") if one.attrib.get("aria-label") == "hidden states by layer"]
+    assert len(drawn) == 3  # a picture a file, a dot a layer
+    for one in drawn:
+        assert [dot.attrib["class"] for dot in one.iter("circle")] == ["dot pass", "dot pass"]
+
+
+def test_a_layer_beyond_its_floor_is_drawn_above_it() -> None:
+    common = {"name": "attention", "tensor": "blk.0.attn_output.weight", "floor": 0.01}
+    errors = (0.001, 0.5, math.nan)
+    picture = by_layer([{**common, "layer": number, "relative_error": error} for number, error in enumerate(errors)])
+    dots = list(ElementTree.fromstring(str(picture)).iter("circle"))
+    assert [dot.attrib["class"] for dot in dots] == ["dot pass", "dot fail", "dot fail"]
+    heights = [float(dot.attrib["cy"]) for dot in dots]
+    (floor,) = {
+        float(one.attrib["y1"])
+        for one in ElementTree.fromstring(str(picture)).iter("line")
+        if one.attrib["class"] == "limit"
+    }
+    assert heights[0] > floor > heights[1] >= heights[2]
 
 
 def test_a_file_that_cannot_be_run_has_a_page(checked: list[Checked]) -> None:

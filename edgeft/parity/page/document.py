@@ -12,7 +12,7 @@ from edgeft.parity.page.figures import number, percent, ratio, size
 from edgeft.parity.page.ladder import ladder, status_mark
 from edgeft.parity.page.markup import Content, Markup, element
 from edgeft.parity.page.origin import Origin, Training, origin_section, table, training_section
-from edgeft.parity.page.pictures import Row, bars, by_position, by_record, intervals
+from edgeft.parity.page.pictures import Row, bars, by_layer, by_position, by_record, intervals
 from edgeft.parity.page.plot import panel
 from edgeft.parity.page.records import MOST_RECORDS, legend, worst_first, worst_records
 from edgeft.parity.page.style import SCRIPT, STYLE
@@ -151,6 +151,10 @@ def _file(one: Checked, place: str, shown: bool) -> Markup:
         element("p", f"{sentence(report)}.", class_=f"verdict is-{report['verdict']}"),
         ladder(report),
     ]
+    layers = next((rung["figures"].get("layers") for rung in report["rungs"] if rung["name"] == "layers"), None)
+    if layers:
+        note = "relative error of each layer's worst operation; the mark is the noise floor of the file's type"
+        parts.append(element("div", panel("Hidden states by layer", by_layer(layers), note), class_="pictures"))
     if one.records:
         parts += _divergences(one, place, shown)
     return element("section", *parts, id=place, class_="file")

@@ -109,6 +109,14 @@ def _divergence(figures: Figures) -> str:
     return f"{told}, same top token {percent(figures['top1'])}, perplexity ratio {ratio(figures['ppl_ratio'])}"
 
 
+def _layers(figures: Figures) -> str:
+    first = figures["first"]
+    if first is None:
+        return f"{len(figures['operations'])} hidden states within the noise floor"
+    place = "" if first["layer"] is None else f" in layer {first['layer']}"
+    return f"they leave the noise floor{place} at {first['tensor']}"
+
+
 def _runtime(figures: Figures) -> str:
     return "; ".join(f"{name}: mean KLD {nats(found['mean_kld'])}" for name, found in figures.items())
 
@@ -137,6 +145,7 @@ _TOLD: Final[Mapping[str, Callable[[Figures], str]]] = {
     "logits": _divergence,
     "merge": _divergence,
     "quantization": _divergence,
+    "layers": _layers,
     "runtime": _runtime,
     "answers": _answers,
     "ending": _ending,

@@ -106,24 +106,52 @@ def by_record(records: Sequence[ScoredRecord], links: Mapping[int, str]) -> Mark
     return _spread(columns, "KLD by record", 1, len(columns), "records, the worst first")
 
 
+def by_layer(layers: Sequence[Mapping[str, Any]]) -> Markup:
+    """Returns for each layer the relative error of its worst operation as a dot, and a mark at its noise floor."""
+    bottom = _HEIGHT - 40
+    values = [float(one[key]) for one in layers for key in ("relative_error", "floor")]
+    axis = LogAxis(values, bottom, _TOP)
+    parts = _heights(axis)
+    step = (WIDTH - _RIGHT - _LEFT) / len(layers)
+    for number, one in enumerate(layers):
+        x, error, floor = _LEFT + (number + 0.5) * step, float(one["relative_error"]), float(one["floor"])
+        words = f"layer {one['layer']}, {one['name']}, {one['tensor']}: relative error {error:.2g}, floor {floor:.2g}"
+        half = min(step, 10) / 2
+        marks = [element("title", words), line(x - half, axis.place(floor), x + half, axis.place(floor), "limit")]
+        y = axis.place(error) if math.isfinite(error) else _TOP
+        state = "pass" if error <= floor else "fail"
+        marks.append(element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{min(4.0, half):.1f}", class_=f"dot {state}"))
+        parts.append(element("g", *marks))
+    ends = str(layers[0]["layer"]), str(layers[-1]["layer"])
+    return picture(_HEIGHT, "hidden states by layer", [*parts, *_below(*ends, "layer")])
+
+
+def _heights(axis: LogAxis) -> list[Markup]:
+    """Returns the lines of an upright axis, and what they stand for."""
+    parts: list[Markup] = []
+    for words, y in axis.ticks():
+        parts += [line(_LEFT, y, WIDTH - _RIGHT, y, "grid"), text(_LEFT - 6, y + 4, words, "end", "tick")]
+    return parts
+
+
+def _below(first: str, last: str, words: str) -> list[Markup]:
+    """Returns what is written below the columns: the first one, the last one, and what they are."""
+    bottom = _HEIGHT - 40
+    ends = [text(_LEFT, bottom + 18, first, class_="tick"), text(WIDTH - _RIGHT, bottom + 18, last, "end", "tick")]
+    return [*ends, text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 34, words, "middle", "tick")]
+
+
 def _spread(columns: Sequence[Column], title: str, first: int, last: int, below: str) -> Markup:
     finite = [[value for value in column.values if math.isfinite(value)] for column in columns]
     bottom = _HEIGHT - 40
     means = [float(np.mean(values)) for values in finite if values]
     axis = LogAxis([*means, *(max(values) for values in finite if values)], bottom, _TOP, most_decades=8)
-    parts: list[Markup] = []
-    for words, y in axis.ticks():
-        parts += [line(_LEFT, y, WIDTH - _RIGHT, y, "grid"), text(_LEFT - 6, y + 4, words, "end", "tick")]
+    parts = _heights(axis)
     step = (WIDTH - _RIGHT - _LEFT) / max(len(columns), 1)
     for number, (column, values) in enumerate(zip(columns, finite, strict=True)):
         if values:
             parts.append(_column(column, values, axis, _LEFT + (number + 0.5) * step, min(step, 8)))
-    parts += [
-        text(_LEFT, bottom + 18, str(first), class_="tick"),
-        text(WIDTH - _RIGHT, bottom + 18, str(last), "end", "tick"),
-    ]
-    parts.append(text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 34, below, "middle", "tick"))
-    return picture(_HEIGHT, title, parts)
+    return picture(_HEIGHT, title, [*parts, *_below(str(first), str(last), below)])
 
 
 def _column(column: Column, values: Sequence[float], axis: LogAxis, x: float, width: float) -> Markup:
