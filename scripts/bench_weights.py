@@ -1,50 +1,77 @@
-"""Base and adapter to GGUF: edgeft beside peft's merge and llama.cpp's own converter, in one run.
+"""Base and adapter to a merged checkpoint and to GGUF: edgeft beside peft and llama.cpp's own converter, in one run.
 
-    python scripts/bench_weights.py [--work FOLDER] [--layers 16] [--repeats 2]
+    python scripts/bench_weights.py [--shape 1B] [--layers 16] [--ways peft llama.cpp convert] [--work FOLDER]
 
-Makes a Llama of the 1B shape (hidden size 2048, 16 layers, 128,256 tokens, tied) and a rank-16 adapter of all linear
-layers, with random weights in bfloat16, and measures each way in processes of its own: seconds, the most private
-(anonymous) memory, and the bytes it writes. Both ways give the same tensors, which is checked.
+Makes a Llama of the shape of Llama-3's 1B or 8B and a rank-16 adapter of all linear layers, with random weights in
+bfloat16, and measures each way in processes of its own: seconds, processor time, the most private (anonymous) memory,
+and the bytes it writes.
+
+    peft, peft-cuda  peft's merge_and_unload to a checkpoint, on the CPU and on a GPU
+    llama.cpp        llama.cpp's converter on peft's checkpoint
+    merge, convert   edgeft's merge to a checkpoint, and base and adapter to GGUF with none between
+
+Ways to the same thing give the same tensors, which is checked.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import random
 import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import gguf
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parent.parent
 _SAMPLES_PER_SECOND = 50
-_VOCAB, _HIDDEN, _FEED_FORWARD, _KV = 128256, 2048, 8192, 512
-_RANK = 16
-_SHAPES = {
-    "self_attn.q_proj": (_HIDDEN, _HIDDEN),
-    "self_attn.k_proj": (_KV, _HIDDEN),
-    "self_attn.v_proj": (_KV, _HIDDEN),
-    "self_attn.o_proj": (_HIDDEN, _HIDDEN),
-    "mlp.gate_proj": (_FEED_FORWARD, _HIDDEN),
-    "mlp.up_proj": (_FEED_FORWARD, _HIDDEN),
-    "mlp.down_proj": (_HIDDEN, _FEED_FORWARD),
-}
+_VOCAB, _RANK = 128256, 16
+_WAYS = ("peft", "peft-cuda", "llama.cpp", "merge", "convert")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a Llama."""
+
+    hidden: int
+    feed_forward: int
+    kv: int
+    layers: int
+    tied: bool
+
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """Returns the linear layers of a block, (out, in)."""
+        return {
+            "self_attn.q_proj": (self.hidden, self.hidden),
+            "self_attn.k_proj": (self.kv, self.hidden),
+            "self_attn.v_proj": (self.kv, self.hidden),
+            "self_attn.o_proj": (self.hidden, self.hidden),
+            "mlp.gate_proj": (self.feed_forward, self.hidden),
+            "mlp.up_proj": (self.feed_forward, self.hidden),
+            "mlp.down_proj": (self.hidden, self.feed_forward),
+        }
+
+
+SHAPES = {"1B": Shape(2048, 8192, 512, 16, True), "8B": Shape(4096, 14336, 1024, 32, False)}
 _PEFT = """
 import sys, torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
-base, adapter, out = sys.argv[1:]
-model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+base, adapter, out, device = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, device_map={"": device})
 PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(out)
 AutoTokenizer.from_pretrained(base).save_pretrained(out)
 """
@@ -70,8 +97,8 @@ class Cost:
     written_bytes: int
 
 
-def make_model(folder: Path, layers: int) -> None:
-    """Writes the base, with the embedded model's tokenizer."""
+def make_model(folder: Path, shape: Shape) -> None:
+    """Writes the base, with the embedded model's tokenizer, a shard for each layer."""
     folder.mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
         shutil.copyfile(ROOT / "models" / "base" / name, folder / name)
@@ -79,37 +106,51 @@ def make_model(folder: Path, layers: int) -> None:
     config = {
         key: given[key] for key in ("architectures", "model_type", "bos_token_id", "eos_token_id", "pad_token_id")
     }
-    config |= {"hidden_size": _HIDDEN, "intermediate_size": _FEED_FORWARD, "num_hidden_layers": layers}
-    config |= {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": _VOCAB}
-    config |= {"max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0}
-    config |= {"tie_word_embeddings": True, "dtype": "bfloat16", "hidden_act": "silu"}
+    config |= {"hidden_size": shape.hidden, "intermediate_size": shape.feed_forward, "num_hidden_layers": shape.layers}
+    config |= {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": shape.hidden // 32}
+    config |= {"max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "vocab_size": _VOCAB}
+    config |= {"tie_word_embeddings": shape.tied, "dtype": "bfloat16", "hidden_act": "silu"}
     (folder / "config.json").write_text(json.dumps(config))
-    tensors = {"model.embed_tokens.weight": _random(_VOCAB, _HIDDEN), "model.norm.weight": _random(_HIDDEN)}
-    for layer in range(layers):
-        for name, shape in _SHAPES.items():
-            tensors[f"model.layers.{layer}.{name}.weight"] = _random(*shape)
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"model.layers.{layer}.{name}.weight"] = _random(_HIDDEN)
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    ends = {"model.norm.weight": (shape.hidden,), "model.embed_tokens.weight": (_VOCAB, shape.hidden)}
+    if not shape.tied:
+        ends["lm_head.weight"] = (_VOCAB, shape.hidden)
+    shards: list[dict[str, tuple[int, ...]]] = [ends]
+    for layer in range(shape.layers):
+        sizes: dict[str, tuple[int, ...]] = dict(shape.linear())
+        sizes |= dict.fromkeys(("input_layernorm", "post_attention_layernorm"), (shape.hidden,))
+        shards.append({f"model.layers.{layer}.{name}.weight": size for name, size in sizes.items()})
+    weight_map: dict[str, str] = {}
+    for number, tensors in enumerate(shards):
+        file_name = f"model-{number + 1:05}-of-{len(shards):05}.safetensors"
+        save_file({name: _random(*size) for name, size in tensors.items()}, folder / file_name, {"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, file_name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
-def make_adapter(folder: Path, base: Path, layers: int) -> None:
+def make_adapter(folder: Path, base: Path, shape: Shape) -> None:
     """Writes a LoRA of every linear layer."""
     folder.mkdir(parents=True)
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": _RANK, "lora_alpha": 2 * _RANK, "lora_dropout": 0.0}
-    config |= {"target_modules": [name.partition(".")[2] for name in _SHAPES], "base_model_name_or_path": str(base)}
+    config |= {"target_modules": [name.partition(".")[2] for name in shape.linear()]}
+    config |= {"base_model_name_or_path": str(base)}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     tensors = {}
-    for layer in range(layers):
-        for name, (n_out, n_in) in _SHAPES.items():
+    for layer in range(shape.layers):
+        for name, (n_out, n_in) in shape.linear().items():
             module = f"base_model.model.model.layers.{layer}.{name}"
             tensors[f"{module}.lora_A.weight"] = _random(_RANK, n_in).float()
             tensors[f"{module}.lora_B.weight"] = _random(n_out, _RANK).float()
     save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
+_BLOCK = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16()
+
+
 def _random(*shape: int) -> torch.Tensor:
-    return (torch.randn(*shape) * 0.02).bfloat16()
+    """Returns a megabyte of random weights over and over, from another place each time: 8 billion take minutes."""
+    count, start = math.prod(shape), random.randrange(len(_BLOCK))
+    repeats = (start + count) // len(_BLOCK) + 1
+    return _BLOCK.repeat(repeats)[start : start + count].clone().reshape(shape)
 
 
 def measure(command: Sequence[str | Path], out: Path, environment: dict[str, str] | None = None) -> Cost:
@@ -148,58 +189,92 @@ def _anonymous_bytes(status: Path) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
-def compare(ours: Path, theirs: Path) -> int:
-    """Returns how many values differ by more than bfloat16's rounding; raises unless the tensors are the same."""
-    mine, other = (gguf.GGUFReader(path).tensors for path in (ours, theirs))
-    if [tensor.name for tensor in mine] != [tensor.name for tensor in other]:
-        raise SystemExit("the two files do not hold the same tensors")
-    different = 0
-    for one, two in zip(mine, other, strict=True):
-        a, b = one.data.astype("float32"), two.data.astype("float32")
-        # peft rounds the update to bfloat16 before it adds; edgeft rounds the sum once.
-        different += int((abs(a - b) > 2**-7 * abs(b) + 1e-3).sum())
-    return different
+def differing_values(ours: Path, theirs: Path) -> int:
+    """Returns how many values of two checkpoints or GGUF files differ by more than bfloat16's rounding.
+
+    Raises unless both hold the same tensors.
+    """
+    mine, other = _tensors(ours), _tensors(theirs)
+    if mine.keys() != other.keys():
+        raise SystemExit("the two do not hold the same tensors")
+    # peft rounds the update to bfloat16 before it adds; edgeft rounds the sum once.
+    pairs = ((mine[name](), other[name]()) for name in mine)
+    return sum(int(((a - b).abs() > 2**-7 * b.abs() + 1e-3).sum()) for a, b in pairs)
+
+
+def _tensors(path: Path) -> dict[str, Callable[[], torch.Tensor]]:
+    """Returns what reads each tensor, in float32."""
+    if path.is_dir():
+        files = [safe_open(shard, framework="pt") for shard in sorted(path.glob("*.safetensors"))]
+        return {name: partial(_read, file, name) for file in files for name in file.keys()}  # type: ignore[no-untyped-call] # noqa: SIM118
+    found = gguf.GGUFReader(path).tensors
+    return {tensor.name: partial(torch.tensor, tensor.data, dtype=torch.float32) for tensor in found}
+
+
+def _read(file: Any, name: str) -> torch.Tensor:
+    tensor: torch.Tensor = file.get_tensor(name)
+    return tensor.float()
+
+
+class Bench:
+    """One base and adapter in a folder, and what each way makes of them there."""
+
+    def __init__(self, work: Path, shape: Shape) -> None:
+        self.base, self.adapter = work / "base", work / "adapter"
+        self.merged, self.ours = work / "merged", work / "ours"
+        self.staged, self.direct = work / "theirs.gguf", work / "ours.gguf"
+        make_model(self.base, shape)
+        make_adapter(self.adapter, self.base, shape)
+
+    def run(self, way: str) -> Cost:
+        """Measures one way; a checkpoint or file of an earlier one gives place to its own."""
+        python: list[str | Path] = [sys.executable, "-c"]
+        edgeft: list[str | Path] = [sys.executable, "-m", "edgeft"]
+        if way.startswith("peft"):
+            shutil.rmtree(self.merged, ignore_errors=True)
+            device = "cuda" if way == "peft-cuda" else "cpu"
+            return measure([*python, _PEFT, self.base, self.adapter, self.merged, device], self.merged)
+        if way == "llama.cpp":
+            from oracle import converter_environment
+
+            command = [*python, _LLAMA_CPP, self.merged, self.staged, "smollm"]
+            return measure(command, self.staged, converter_environment())
+        if way == "merge":
+            shutil.rmtree(self.ours, ignore_errors=True)
+            return measure([*edgeft, "merge", self.base, self.adapter, "--out", self.ours], self.ours)
+        command = [*edgeft, "convert", self.base, "--adapter", self.adapter, "--out", self.direct]
+        return measure(command, self.direct)
+
+    def check(self) -> None:
+        """Prints how many values differ between what both have made."""
+        for ours, theirs in ((self.ours, self.merged), (self.direct, self.staged)):
+            if ours.exists() and theirs.exists():
+                print(f"values of {theirs.name} and {ours.name} that differ: {differing_values(ours, theirs)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Makes the model, runs both ways `--repeats` times in turn, and prints a row for each."""
+    """Makes the model, runs each way `--repeats` times in turn, and prints a row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, help="folder for 10 GB; unset: a temporary one")
-    parser.add_argument("--layers", type=int, default=16)
+    parser.add_argument("--work", type=Path, help="folder for 10 GB (8B: 64 GB with every way); unset: a temporary one")
+    parser.add_argument("--shape", choices=SHAPES, default="1B")
+    parser.add_argument("--layers", type=int, help="fewer than the shape has")
+    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=["peft", "llama.cpp", "convert"])
     parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args(arguments)
-    with TemporaryDirectory(dir=options.work) as name:
-        _run(Path(name), options.layers, options.repeats)
-
-
-def _run(work: Path, layers: int, repeats: int) -> None:
+    if "llama.cpp" in options.ways and not {"peft", "peft-cuda"}.intersection(options.ways):
+        parser.error("llama.cpp's converter needs the checkpoint of peft or peft-cuda")
     sys.path.insert(0, str(ROOT / "tests"))
-    from oracle import converter_environment
-
-    base, adapter = work / "base", work / "adapter"
-    make_model(base, layers)
-    make_adapter(adapter, base, layers)
-    print("way                      seconds  of processors   private MiB   written MiB")
-    for _ in range(repeats):
-        merged, staged, direct = work / "merged", work / "theirs.gguf", work / "ours.gguf"
-        peft = measure([sys.executable, "-c", _PEFT, base, adapter, merged], merged)
-        convert: list[str | Path] = [sys.executable, "-c", _LLAMA_CPP, merged, staged, "smollm"]
-        theirs = [peft, measure(convert, staged, converter_environment())]
-        ours: list[str | Path] = [sys.executable, "-m", "edgeft", "convert", base, "--adapter", adapter]
-        ours += ["--out", direct]
-        rows: dict[str, Any] = {
-            "peft's merge": theirs[0],
-            "llama.cpp's converter": theirs[1],
-            "edgeft": measure(ours, direct),
-        }
-        for label, cost in rows.items():
-            mib = cost.private_bytes / 2**20, cost.written_bytes / 2**20
-            times = f"{cost.seconds:9.1f} {cost.processor_seconds:14.1f}"
-            print(f"{label:<22} {times} {mib[0]:13,.0f} {mib[1]:13,.0f}", flush=True)
-        ours_s, theirs_s = rows["edgeft"].processor_seconds, sum(cost.processor_seconds for cost in theirs)
-        print(f"the two together over edgeft, processor time: {theirs_s / ours_s:.2f}")
-        print(f"values that differ: {compare(direct, staged)}")
-        shutil.rmtree(merged)
+    shape = SHAPES[options.shape]
+    with TemporaryDirectory(dir=options.work) as name:
+        bench = Bench(Path(name), replace(shape, layers=options.layers or shape.layers))
+        print("way          seconds  of processors   private MiB   written MiB")
+        for _ in range(options.repeats):
+            for way in (way for way in _WAYS if way in options.ways):
+                cost = bench.run(way)
+                mib = cost.private_bytes / 2**20, cost.written_bytes / 2**20
+                times = f"{cost.seconds:9.1f} {cost.processor_seconds:14.1f}"
+                print(f"{way:<10} {times} {mib[0]:13,.0f} {mib[1]:13,.0f}", flush=True)
+            bench.check()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def stored_type(gguf_name: str, shape: tuple[int, ...], matrix_type: StoredType)
 
 def not_finite(tensor: torch.Tensor, name: str) -> list[Problem]:
     """Returns the problem of a tensor with weights that are NaN or infinite."""
-    if torch.isfinite(tensor).all():
+    # The extremes of 4 million bfloat16 take 0.5 ms, `isfinite` 12 ms; NaN is an extreme of everything.
+    if torch.isfinite(torch.stack(torch.aminmax(tensor))).all():
         return []
     count = int((~torch.isfinite(tensor)).sum())
     what = f"{count} of {tensor.numel()} weights are NaN or infinite"
