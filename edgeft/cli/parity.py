@@ -27,7 +27,7 @@ def parity() -> None:
 
 @parity.command()
 @click.argument("model", type=str)
-@click.option("--data", "records_path", type=FILE, required=True, help="JSONL of chat records")
+@click.option("--data", "records_path", type=FILE, help="JSONL of chat records; unset: built-in conversations")
 @click.option("--out", type=FILE, required=True, help="the reference file (.npz)")
 @click.option("--records", type=AT_LEAST_ONE, default=64, show_default=True, help="how many of the records")
 @click.option(
@@ -42,7 +42,7 @@ def parity() -> None:
 )
 def record(
     model: str,
-    records_path: Path,
+    records_path: Path | None,
     out: Path,
     records: int,
     positions: int,
@@ -52,7 +52,11 @@ def record(
     adapter: Path | None,
     device: Literal["auto", "cuda", "cpu"],
 ) -> None:
-    """Writes what MODEL (a merged checkpoint or a hub id) says and is, in float32, to one portable file."""
+    """Writes what MODEL (a merged checkpoint or a hub id) says and is, in float32, to one portable file.
+
+    Records of what the model is for show most. Without any, built-in conversations are taken, so that a file that
+    others made can be checked against its model.
+    """
     from edgeft.dataset.records import read_records
     from edgeft.hf import pick_device, resolve_checkpoint
     from edgeft.parity.record import record_reference
@@ -61,7 +65,7 @@ def record(
         raise EdgeftError("one of --base and --adapter is given", remedy="give both, or none")
     output = Output()
     config = ParityConfig(records=records, positions=positions, kept_tokens=0 if full else 64, layers=layers)
-    chosen = read_records(records_path)
+    chosen = None if records_path is None else read_records(records_path)
     live = None if base is None or adapter is None else (resolve_checkpoint(base), Adapter.open(adapter))
     with output.progress("record") as progress:
         record_reference(resolve_checkpoint(model), live, chosen, config, pick_device(device), out, progress)

@@ -19,6 +19,8 @@ from edgeft.dataset.mask import tokenize_last_turn
 from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.files import write_json
+from edgeft.given_template import given_template
+from edgeft.parity.conversations import PLAIN_TEMPLATE, built_in_records
 from edgeft.parity.distributions import Distributions, Floats, truncated
 from edgeft.parity.record_layers import record_layers
 from edgeft.parity.record_model import control_ids, model_facts, pieces_of, probe_prompts
@@ -43,7 +45,7 @@ class MergedModel:
 def record_reference(
     merged: Checkpoint,
     live: tuple[Checkpoint, Trained] | None,
-    records: Sequence[Record],
+    records: Sequence[Record] | None,
     config: ParityConfig,
     device: hf.Device,
     out: Path,
@@ -52,16 +54,18 @@ def record_reference(
 ) -> Reference:
     """Runs the merged model in float32 over `records` and writes what it says, and what it is, to the file `out`.
 
+    Without records it is run over the built-in conversations, as plain text where it has no chat template of its own.
+
     `merged` gives tokenizer and chat template, and everything else too unless `model` is given. The same tokens are run
     through the merged model in bfloat16, as it is served, and with `live` (base, and what was trained) through the
     model as it was trained, 4-bit base and all. How far these are from float32 is kept in the reference, the latter as
     merge.json beside it. Raises EdgeftError when a record's last turn could not be trained.
     """
     hf.quiet()
-    chosen = list(records[: config.records])
+    chosen = (built_in_records() if records is None else list(records))[: config.records]
     steps = len(chosen) * (3 if live else 2)
     source = model or MergedModel(partial(hf.load_model, merged, device, torch.float32), CheckpointWeights(merged))
-    recording = _Recording(merged, source.load(), config, progress, steps)
+    recording = _Recording(_tokenizer(merged, records is None), merged, source.load(), config, progress, steps)
     now = datetime.now().replace(microsecond=0)
     for record in chosen:
         if not recording.add(record):
@@ -94,13 +98,27 @@ def record_reference(
     return save_reference(content, recording.distributions, weights, out, layers)
 
 
+def _tokenizer(merged: Checkpoint, is_for_any_text: bool) -> hf.Tokenizer:
+    """Loads the tokenizer. A model without a template has been given none where others made the file."""
+    tokenizer = hf.load_tokenizer(merged.path)
+    if is_for_any_text and given_template(merged.path) is not None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    return tokenizer
+
+
 class _Recording:
     """The merged model in float32, and what it has said so far."""
 
     def __init__(
-        self, merged: Checkpoint, model: hf.PreTrainedModel, config: ParityConfig, progress: Progress, steps: int
+        self,
+        tokenizer: hf.Tokenizer,
+        merged: Checkpoint,
+        model: hf.PreTrainedModel,
+        config: ParityConfig,
+        progress: Progress,
+        steps: int,
     ) -> None:
-        self.tokenizer = hf.load_tokenizer(merged.path)
+        self.tokenizer = tokenizer
         self.view: TokenizerView = hf.tokenizer_view(self.tokenizer, merged.path)
         self.end_ids = sorted(self.view.end_ids)
         self.model = model

@@ -9,6 +9,7 @@ from typing import Any
 from edgeft import hf
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.errors import EdgeftError
+from edgeft.parity.conversations import PLAIN_TEMPLATE
 from edgeft.parity.reference import ModelFacts, ReferenceRecord
 from edgeft.probe_texts import PROBES
 
@@ -25,7 +26,7 @@ def model_facts(model: hf.PreTrainedModel, tokenizer: hf.Tokenizer) -> ModelFact
         frequencies=_frequencies(model),
         tokenizer_size=len(tokenizer),
         merges=None if merges is None else len(merges),
-        has_template=tokenizer.chat_template is not None,
+        has_template=tokenizer.chat_template not in (None, PLAIN_TEMPLATE),
     )
 
 

@@ -74,7 +74,7 @@ def check_quantization(
         found = tuple(Failure(_QUANTIZATION, told, _worst_tensors(weights), remedy) for told in failed)
         return Rung(_QUANTIZATION, "fail", divergence.to_json(), found)
     if states:
-        more = "record more: the interval holds the limit (edgeft parity record --records, --positions)"
+        more = "record more: the interval holds the limit (edgeft parity record --data, --records, --positions)"
         found = tuple(Failure(_QUANTIZATION, told, "", more) for _, told in states)
         return Rung(_QUANTIZATION, "undecided", divergence.to_json(), found)
     return Rung(_QUANTIZATION, "pass", divergence.to_json())
