@@ -37,6 +37,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "phi3": transformers.Phi3Config(**_SHAPE),
     "mixtral": transformers.MixtralConfig(**_SHAPE, num_local_experts=4),
     "qwen3 moe": transformers.Qwen3MoeConfig(**_SHAPE, **_EXPERTS),
+    "gpt oss": transformers.GptOssConfig(**_SHAPE, num_local_experts=4, head_dim=16, num_experts_per_tok=2),
     "gpt2": transformers.GPT2Config(vocab_size=96, n_embd=64, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=1),
 }
 

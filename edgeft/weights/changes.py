@@ -110,7 +110,13 @@ class ChangeReader:
         parameter = targeted[depth]
         layout = self._expert_layout(experts)
         if layout is None:
-            self._problem(f"{experts}.{parameter}", "the base has no such experts", "is this its base?")
+            packed = f"{experts}.{parameter}" in self._specs
+            what = (
+                "the base's experts lie in one tensor, which is not covered"
+                if packed
+                else "the base has no such experts"
+            )
+            self._problem(f"{experts}.{parameter}", what, "merge it with peft" if packed else "is this its base?")
             return
         path, names = layout
         rank, scale = self._tensors.rank(f"{experts}.{parameter}"), self._tensors.scale(f"{experts}.{parameter}")

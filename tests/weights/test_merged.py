@@ -13,6 +13,7 @@ from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, TrainableTokensCo
 from transformers import AutoModelForCausalLM
 
 from edgeft.artifacts import Adapter, Checkpoint
+from edgeft.errors import EdgeftError
 from edgeft.merge import merge
 from edgeft.weights import CheckpointWeights, MergedWeights
 
@@ -156,6 +157,13 @@ def test_an_enlarged_vocabulary(bases: dict[str, Checkpoint], tmp_path: Path) ->
         assert torch.equal(weights.read(name), expected[name])
     model = AutoModelForCausalLM.from_pretrained(merge(bases["llama"], adapter, tmp_path / "merged").path)
     assert model.get_input_embeddings().weight.shape == (100, 64)
+
+
+def test_experts_in_one_tensor_are_refused(bases: dict[str, Checkpoint], tmp_path: Path) -> None:
+    config = lora(target_modules=["q_proj"], target_parameters=["experts.down_proj"])
+    adapter = make_adapter(bases["gpt oss"], config, tmp_path / "adapter")
+    with pytest.raises(EdgeftError, match="lie in one tensor"):
+        MergedWeights(CheckpointWeights(bases["gpt oss"]), adapter)
 
 
 @pytest.mark.parametrize("seed", range(12))
