@@ -1,33 +1,70 @@
 """Merged into the original base or into the rounded one: files of both, held to the model as it was trained.
 
-    python scripts/bench_merge_base.py BASE ADAPTER RECORDS [--types F16 Q8_0] [--records 64] [--answers 300]
+    python scripts/bench_merge_base.py BASE ADAPTER RECORDS [--types F16 Q8_0] [--answers 300]
 
-The reference is the 4-bit base with its adapter, as training saw it. For each base and type: mean KLD from that
-reference, top token, the loss of the true answers, and the share of answers that match exactly.
+For each base, in float32 and as a file of each type: mean KLD from the 4-bit base with its adapter and the loss of the
+true answers, as `merge.base = "auto"` measures them, and the share of answers that match exactly.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from edgeft import hf
 from edgeft.artifacts import Adapter, Checkpoint, GgufFile
-from edgeft.config import ConvertConfig, EvalConfig, ParityConfig
+from edgeft.config import ConvertConfig, DatasetConfig, EvalConfig
 from edgeft.convert import convert
-from edgeft.dataset.records import read_records
+from edgeft.dataset.records import Record, read_records, stream_records
+from edgeft.dataset.tokens import TokenInputs, TokenizedExamples, TokenSource, build_tokens
 from edgeft.evaluate.on_edge import evaluate_gguf
-from edgeft.merge import MergeBase, merged_weights
-from edgeft.parity.check import check_parity
-from edgeft.parity.record import MergedModel, record_reference
+from edgeft.merge import MergeBase, load_merged, merged_weights
+from edgeft.parity.merge_base import Candidate, measure_merge_bases
 from edgeft.quantize import quantize
-from edgeft.weights import CheckpointWeights
 
 _BASES: tuple[MergeBase, ...] = ("original", "dequantized")
+_N_CTX = 384
+
+
+class Bench:
+    """One adapter, its files in a folder, and by base and type how many answers were right."""
+
+    def __init__(self, base: Checkpoint, adapter: Adapter, records: Sequence[Record], types: Sequence[str]) -> None:
+        self._base, self._adapter = base, adapter
+        self._records, self._types = records, types
+        self.exact: dict[tuple[str, str], float] = {}
+
+    def measure(self, examples: TokenizedExamples, work: Path) -> dict[str, Any]:
+        """Returns what `merge.base = "auto"` writes down, for these types."""
+        device = hf.pick_device("auto")
+        candidates: dict[str, Candidate] = {
+            name: Candidate(
+                partial(load_merged, self._base, self._adapter, name, device), partial(self._files, name, work)
+            )
+            for name in _BASES
+        }
+        live = partial(hf.load_adapted, self._base, self._adapter, device)
+        return measure_merge_bases(live, candidates, examples, work)
+
+    def _files(self, merge_base: MergeBase, work: Path) -> Iterator[tuple[str, GgufFile]]:
+        weights = merged_weights(self._base, self._adapter, merge_base)
+        source = convert(weights, self._base, ConvertConfig(name="m", random_texts=0), work / f"{merge_base}.gguf")
+        asked = EvalConfig(max_new_tokens=96)
+        for kind in self._types:
+            path = work / f"{merge_base}-{kind}.gguf"
+            gguf = source if kind == "F16" else quantize(source, kind, path)
+            scores = evaluate_gguf(gguf, self._records, _N_CTX, asked, work / f"{merge_base}-{kind}").content()
+            self.exact[merge_base, kind] = scores["exact_match"]
+            yield kind, gguf
+
+
+def _row(base: str, kind: str, figures: Mapping[str, float], exact: float | None) -> str:
+    numbers = f"{figures['mean_kld']:10.2e} {figures['top1']:9.2%} {figures['loss']:8.4f}"
+    return f"{base:<12} {kind:<8} {numbers} {'' if exact is None else f'{exact:7.1%}'}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,30 +74,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("adapter", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--types", nargs="+", default=["F16", "Q8_0", "Q4_K_M", "Q2_K"])
-    parser.add_argument("--records", type=int, default=64)
     parser.add_argument("--answers", type=int, default=300)
-    parser.add_argument("--n-ctx", type=int, default=384)
     options = parser.parse_args(arguments)
     base, adapter = Checkpoint.open(options.base), Adapter.open(options.adapter)
-    records = read_records(options.data)
-    parity, asked = ParityConfig(records=options.records, max_new_tokens=96), EvalConfig(max_new_tokens=96)
-    device = hf.pick_device("auto")
+    bench = Bench(base, adapter, read_records(options.data)[: options.answers], options.types)
     with TemporaryDirectory() as name:
         work = Path(name)
-        trained = MergedModel(partial(hf.load_adapted, base, adapter, device), CheckpointWeights(base))
-        reference = record_reference(base, None, records, parity, device, work / "reference.npz", model=trained)
-        print(f"{'base':<12} {'type':<8} {'mean KLD':>10} {'same top':>9} {'loss':>8} {'exact':>7}")
-        for merge_base in _BASES:
-            source = work / f"{merge_base}.gguf"
-            convert(merged_weights(base, adapter, merge_base), base, ConvertConfig(name="m"), source)
-            for type_name in options.types:
-                path = work / f"{merge_base}-{type_name}.gguf"
-                gguf = GgufFile(source) if type_name == "F16" else quantize(GgufFile(source), type_name, path)
-                folder = work / f"{merge_base}-{type_name}"
-                logits = check_parity(reference, gguf, parity, folder).content()["logits"]
-                scores = evaluate_gguf(gguf, records[: options.answers], options.n_ctx, asked, folder).content()
-                figures = f"{logits['mean_kld']:10.2e} {logits['top1']:9.2%} {math.log(logits['ppl']):8.4f}"
-                print(f"{merge_base:<12} {type_name:<8} {figures} {scores['exact_match']:7.1%}", flush=True)
+        (work / "tokens").mkdir()
+        source = TokenSource(str(options.data), partial(stream_records, options.data))
+        config = DatasetConfig(train=str(options.data), max_tokens=_N_CTX)
+        build_tokens(TokenInputs([source]), hf.tokenizer_opener(base.path), config, work / "tokens", workers=1)
+        measured = bench.measure(TokenizedExamples(work / "tokens" / "train"), work)
+    print(f"{measured['positions']} tokens of answers; loss as trained {measured['loss_as_trained']:.4f}")
+    print(f"{'base':<12} {'type':<8} {'mean KLD':>10} {'same top':>9} {'loss':>8} {'exact':>7}")
+    for name, figures in measured["merged"].items():
+        print(_row(name, "float32", figures, None))
+        for kind, found in figures["quantized"].items():
+            print(_row(name, kind, found, bench.exact[name, kind]))
 
 
 if __name__ == "__main__":
