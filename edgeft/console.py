@@ -150,6 +150,14 @@ class Output:
             table.add_row(human_size(size_bytes), _kld(kld))
         self.out.print(table)
 
+    def comparisons(self, rows: Sequence[Sequence[tuple[str, int, float]]]) -> None:
+        """Prints files, with their size in bytes and divergence in nats: fixed, of that size, of that divergence."""
+        table = _table(("file", "left"), ("size", "right"), ("mean KLD", "right"))
+        for row in rows:
+            for label, size_bytes, kld in row:
+                table.add_row(label, human_size(size_bytes), _kld(kld))
+        self.out.print(table)
+
     def findings(self, report: CheckReport, places: int) -> None:
         """Prints a check of records, so many places of each kind; a pipe gets lines of 120 columns."""
         width = None if self.out.is_terminal else 120

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 from edgeft.errors import EdgeftError
 
 _HASH_BLOCK_BYTES = 1 << 20
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def sha256_file(path: Path) -> str:
@@ -136,3 +138,11 @@ def human_size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.1f} TB"
+
+
+def parse_size(text: str) -> int:
+    """Returns the bytes of a size such as 700MB or 1.2 GB, in decimal units; raises EdgeftError for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)b?\s*", text, flags=re.IGNORECASE)
+    if found is None:
+        raise EdgeftError(f"{text!r} is no size", remedy="write it as 700MB or 1.2GB")
+    return round(float(found[1]) * _UNITS[found[2].lower()])

@@ -299,3 +299,21 @@ def test_quantized_files_without_the_unquantized_one(config: Path) -> None:
     left = planned(config, "--set", "convert.unquantized=false")
     assert "gguf" not in left and "parity/F16" not in left
     assert {left["quantized/Q8_0"], left["reference"]} == {"up to date"}
+
+
+def test_files_within_budgets(config: Path) -> None:
+    run = config.parent / "run"
+    most = (run / "quantized/Q8_0/run-Q8_0.gguf").stat().st_size
+    budgets = ["--set", f'quantize.max_size=["{most}B"]', "--set", "quantize.max_kld=[0.5]"]
+    result = invoke("run", "quantize", "-c", config, *budgets, "--set", "quantize.positions=50")
+    assert result.exit_code == 0, result.output
+    within_size, within_kld = (
+        run / "quantized" / name / f"run-{name}.gguf" for name in (f"max-{most}B", "max-kld-0.5")
+    )
+    assert within_size.stat().st_size <= most
+    assert within_kld.stat().st_size < most
+    figures = json.loads((within_kld.parent / "fit.json").read_text())
+    assert figures["measured_kld"] <= 0.5
+    assert figures["size_bytes"] == within_kld.stat().st_size
+    again = invoke("run", "quantize", "-c", config, *budgets, "--set", "quantize.positions=50")
+    assert "quantize: up to date, nothing to do" in again.output

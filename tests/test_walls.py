@@ -29,11 +29,13 @@ TESTS = Path(__file__).parent
 LEVELS = {
     "cores": 0,
     "errors": 0,
+    "plot": 0,
     "progress": 0,
     "artifacts": 1,
     "files": 1,
     "loss_curve": 1,
     "metric": 1,
+    "pareto": 1,
     "probe_texts": 1,
     "quant_types": 1,
     "config": 2,

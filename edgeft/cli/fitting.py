@@ -3,83 +3,155 @@
 from __future__ import annotations
 
 import json
-import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeft.artifacts import GgufFile, Tokens
-from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, shown
+from edgeft.artifacts import GgufFile, Tokens, open_trained
+from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
 from edgeft.console import Output
 from edgeft.errors import EdgeftError
-from edgeft.files import human_size
+from edgeft.files import human_size, parse_size, write_text
+from edgeft.pareto import TradeOff, pareto_svg
+from edgeft.quant_types import canonical_type
 
 if TYPE_CHECKING:
     from edgeft.quantize.assignment import Assignment
-    from edgeft.quantize.sensitivity import TensorCosts
+    from edgeft.quantize.budget import Fitted
+    from edgeft.quantize.comparison import Comparison
+    from edgeft.quantize.costs import TensorCosts
+    from edgeft.quantize.passages import Passage
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _ROWS = 12
+_ABOVE_ZERO = click.FloatRange(0, min_open=True)
 
 
 @click.command()
 @click.argument("source", type=FILE)
 @click.option("--model", required=True, help="the checkpoint that SOURCE was made from: a folder or a hub id")
+@click.option("--adapter", type=FOLDER, help="the adapter that is in SOURCE, if MODEL is its base")
 @click.option("--tokens", "tokens_folder", type=FOLDER, required=True, help="the tokens/ folder of a run")
-@click.option("--max-kld", type=click.FloatRange(0, min_open=True), help="mean divergence from SOURCE, nats a token")
+@click.option("--max-kld", type=_ABOVE_ZERO, help="mean divergence from SOURCE, nats a token")
 @click.option("--max-size", help="size of the file, as 700MB")
+@click.option("--min-tokens-per-second", type=_ABOVE_ZERO, help="what this device generates with the file")
 @click.option("--out", type=FILE, help="the file; without it a table of what can be had")
+@click.option("--compare", multiple=True, metavar="TYPE", help="beside a fixed type, on held-out records; repeatable")
+@click.option("--svg", "picture", type=FILE, help="a picture of size and divergence")
 @click.option("--imatrix", "imatrix_path", type=FILE, help="an importance matrix")
 @click.option("--positions", type=AT_LEAST_ONE, default=1000, show_default=True, help="tokens to measure on")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all cores")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def fit(source: Path, model: str, tokens_folder: Path, out: Path | None, as_json: bool, **asked: Any) -> None:
+def fit(
+    source: Path, out: Path | None, compare: tuple[str, ...], picture: Path | None, as_json: bool, **asked: Any
+) -> None:
     """Quantizes the GGUF file SOURCE within a budget, or shows which sizes cost how much.
 
     What each tensor costs at each type is measured on the records that MODEL was trained with. The file is built and
     measured with llama.cpp before it is called within the budget.
     """
+    limits = [asked["max_kld"], asked["max_size"], asked["min_tokens_per_second"]]
+    if out is not None and limits.count(None) != 2:
+        raise EdgeftError("a file has one budget", remedy="give --max-kld, --max-size or --min-tokens-per-second")
+    from edgeft.quantize.assignment import frontier
+    from edgeft.quantize.budget import matrix_bytes
+    from edgeft.quantize.passages import passages
+
+    output, gguf = Output(), GgufFile.open(source)
+    types = [canonical_type(name) for name in compare]
+    chosen = passages(Tokens(asked["tokens_folder"]), asked["positions"])
+    costs = _costs(output, chosen, asked)
+    offered = frontier(costs)
+    rest_bytes = gguf.size_bytes - matrix_bytes(gguf, costs)
+    drawn = [TradeOff("", one.size_bytes + rest_bytes, one.kld, "predicted") for one in offered]
+    if out is not None:
+        drawn.append(_fit(output, gguf, costs, chosen, limits, out, as_json, asked))
+    elif types:
+        drawn += _compare(output, gguf, costs, chosen, types, as_json, asked)
+    else:
+        _show(output, offered, as_json)
+    if picture is not None:
+        write_text(picture, pareto_svg(drawn, f"{source.name} quantized"))
+        output.line(f"{shown(picture.absolute())}: size and divergence")
+
+
+def _costs(output: Output, chosen: list[Passage], asked: dict[str, Any]) -> list[TensorCosts]:
+    import torch
+
     from edgeft import hf
     from edgeft.convert import tensor_names
     from edgeft.imatrix_file import read_imatrix
-    from edgeft.quantize.assignment import frontier
-    from edgeft.quantize.passages import trained_passages
+    from edgeft.merge import load_merged
     from edgeft.quantize.sensitivity import measure_sensitivity
 
-    output = Output()
-    limits = (asked["max_kld"], None if asked["max_size"] is None else _bytes(asked["max_size"]))
-    if out is not None and (limits[0] is None) == (limits[1] is None):
-        raise EdgeftError("a file has one budget", remedy="give --max-kld or --max-size with --out")
-    gguf = GgufFile.open(source)
-    checkpoint = hf.resolve_checkpoint(model)
-    passages = trained_passages(Tokens(tokens_folder), asked["positions"])
-    path = asked["imatrix_path"]
-    importance = {} if path is None else read_imatrix(path).means()
-    device = hf.pick_device("auto")
+    checkpoint, device = checkpoint_named(asked["model"]), hf.pick_device("auto")
+    load = partial(hf.load_model, checkpoint, device, torch.float32)
+    if asked["adapter"] is not None:
+        load = partial(load_merged, checkpoint, open_trained(asked["adapter"]), "original", device)
+    importance = {} if asked["imatrix_path"] is None else read_imatrix(asked["imatrix_path"]).means()
     with output.progress("sensitivity") as progress:
-        costs = measure_sensitivity(checkpoint, tensor_names(checkpoint), passages, importance, device, progress)
-    if out is None:
-        _show(output, frontier(costs), as_json)
-        return
+        return measure_sensitivity(load, tensor_names(checkpoint), chosen, importance, progress)
+
+
+def _fit(
+    output: Output,
+    gguf: GgufFile,
+    costs: list[TensorCosts],
+    chosen: list[Passage],
+    limits: list[Any],
+    out: Path,
+    as_json: bool,
+    asked: dict[str, Any],
+) -> TradeOff:
     from edgeft.quantize.budget import Budget, FileDivergence, quantize_to_budget
 
+    most_kld, most_size, least_speed = limits
+    budget = Budget(most_kld, None if most_size is None else parse_size(most_size), least_speed)
+    others = (asked["imatrix_path"], asked["threads"])
     with output.progress("fit") as progress:
-        measure = FileDivergence(gguf, passages)
-        fitted = quantize_to_budget(gguf, costs, Budget(*limits), measure, out, path, asked["threads"], progress)
-    figures = {
-        "file": str(out),
-        "size_bytes": fitted.gguf.size_bytes,
-        "predicted_kld": fitted.predicted_kld,
-        "measured_kld": fitted.measured_kld,
-        "types": {**fitted.recipe.tensors, "embedding": fitted.recipe.embedding, "output": fitted.recipe.output},
-    }
+        fitted = quantize_to_budget(gguf, costs, budget, FileDivergence(gguf, chosen), out, *others, progress)
     if as_json:
-        click.echo(json.dumps(figures, indent=2))
-        return
+        click.echo(json.dumps({"file": str(out), **fitted.figures()}, indent=2))
+    else:
+        _say(output, gguf, fitted, costs)
+    return TradeOff(out.name, fitted.gguf.size_bytes, fitted.measured_kld, "fitted")
+
+
+def _say(output: Output, gguf: GgufFile, fitted: Fitted, costs: list[TensorCosts]) -> None:
     sizes = f"{human_size(gguf.size_bytes)} -> {human_size(fitted.gguf.size_bytes)}"
     klds = f"mean divergence {fitted.measured_kld:.2g} (predicted {fitted.predicted_kld:.2g})"
-    output.line(f"{shown(out.absolute())}: {sizes}, {klds}; {_counted(costs, fitted.recipe.tensors)}")
+    speed = "" if fitted.tokens_per_second is None else f", {fitted.tokens_per_second:.0f} tokens/s"
+    counted = _counted(costs, fitted.recipe.tensors)
+    output.line(f"{shown(fitted.gguf.path.absolute())}: {sizes}, {klds}{speed}; {counted}")
+
+
+def _compare(
+    output: Output,
+    gguf: GgufFile,
+    costs: list[TensorCosts],
+    chosen: list[Passage],
+    types: list[str],
+    as_json: bool,
+    asked: dict[str, Any],
+) -> list[TradeOff]:
+    """Compares on the evaluation records, which the types are not chosen by."""
+    from edgeft.quantize.budget import FileDivergence
+    from edgeft.quantize.comparison import compare
+    from edgeft.quantize.passages import passages
+
+    held_out = passages(Tokens(asked["tokens_folder"]), asked["positions"], "evaluation")
+    measure, judge = FileDivergence(gguf, chosen), FileDivergence(gguf, held_out)
+    rows: list[Comparison] = []
+    for name in types:
+        with output.progress(name) as progress:
+            others = (asked["imatrix_path"], asked["threads"], progress)
+            rows.append(compare(gguf, costs, name, measure, judge, gguf.path.parent, *others))
+    if as_json:
+        click.echo(json.dumps([[vars(one) for one in row] for row in rows], indent=2))
+    else:
+        output.comparisons([[(one.label, one.size_bytes, one.kld) for one in row] for row in rows])
+    return [one for row in rows for one in row]
 
 
 def _show(output: Output, offered: list[Assignment], as_json: bool) -> None:
@@ -96,11 +168,3 @@ def _counted(costs: list[TensorCosts], tensors: dict[str, str] | Any) -> str:
     order = list(dict.fromkeys(name for cost in costs for name in cost.size_bytes))
     counts = {name: list(tensors.values()).count(name) for name in order}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-
-
-def _bytes(text: str) -> int:
-    """Returns the bytes of a size such as 700MB; raises EdgeftError for anything else."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)b?\s*", text, flags=re.IGNORECASE)
-    if found is None:
-        raise EdgeftError(f"{text!r} is no size", where="--max-size", remedy="as 700MB or 1.2GB")
-    return int(float(found[1]) * _UNITS[found[2].lower()])

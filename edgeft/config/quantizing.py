@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from edgeft.config.section import Section
 from edgeft.errors import EdgeftError
+from edgeft.files import parse_size
 from edgeft.quant_types import NEEDS_IMATRIX, canonical_tensor_type, canonical_type
 
 
@@ -24,7 +25,13 @@ def _for_pydantic(check: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def _sized(text: str) -> str:
+    parse_size(text)
+    return text.strip()
+
+
 FileType = Annotated[str, _for_pydantic(canonical_type)]
+FileSize = Annotated[str, _for_pydantic(_sized)]
 TensorType = Annotated[str, _for_pydantic(canonical_tensor_type)]
 
 
@@ -44,6 +51,18 @@ class QuantizeConfig(Section):
 
     types: tuple[FileType, ...] = Field(
         ("Q8_0", "Q4_K_M"), strict=False, min_length=1, description="llama.cpp's file types to make"
+    )
+    max_kld: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (),
+        strict=False,
+        description="also the smallest file within each of these divergences from the unquantized one, mean, in nats a "
+        "token, with a type for each tensor",
+    )
+    max_size: tuple[FileSize, ...] = Field(
+        (), strict=False, description='also the best file within each of these sizes, as "700MB"'
+    )
+    positions: int = Field(
+        1000, ge=1, description="tokens of the training records' answers that types are chosen on for a budget"
     )
     imatrix: bool = Field(False, description="quantize with an importance matrix of this run; some types need one")
     tensor_types: dict[str, TensorType] = Field(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgeft.config.quantizing import FileType, ImatrixConfig, QuantizeConfig
 from edgeft.config.section import Section
@@ -112,6 +112,12 @@ class ConvertConfig(Section):
         ' then run, or "fetched", what `edgeft converter fetch` unpacked',
     )
 
+    @model_validator(mode="after")
+    def _converts_itself(self) -> ConvertConfig:
+        if self.converter is not None and not self.unquantized:
+            raise ValueError("llama.cpp's converter writes no quantized file; set convert.unquantized = true")
+        return self
+
 
 class ParityThresholds(Section):
     """The most a file may differ from the reference. The defaults are budgets for one kind of file; see docs."""
@@ -179,6 +185,12 @@ class Config(Section):
     parity: ParityConfig = Field(default_factory=ParityConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
     run: RunConfig = Field(default_factory=RunConfig)
+
+    @model_validator(mode="after")
+    def _has_what_budgets_are_measured_against(self) -> Config:
+        if (self.quantize.max_kld or self.quantize.max_size) and not self.convert.unquantized:
+            raise ValueError("a budget is measured against the unquantized file; set convert.unquantized = true")
+        return self
 
     def path(self, relative: str) -> Path:
         """Returns a path of the configuration, resolved against the configuration file's folder."""

@@ -56,7 +56,7 @@ class Graph(Places):
         merged_from: tuple[str, ...] = ("adapter",)
         merging = config.merge.model_dump(exclude_defaults=True) | named
         if config.merge.base == "auto":
-            measured, texts = named | recipes_of(config, self.file_types), base | imatrix_text(config)
+            measured, texts = named | recipes_of(config, self.fixed_types), base | imatrix_text(config)
             yield Node("merge_base", "merge", self._make_merge_base, ("tokens", "adapter"), measured, texts)
             merged_from = ("adapter", "merge_base")
         yield Node("merged", "merge", self._make_merged, merged_from, merging, base, on_request=True)

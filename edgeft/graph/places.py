@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeft.artifacts import Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens, open_trained
 from edgeft.config import Config, ConvertConfig
-from edgeft.files import read_object
+from edgeft.files import parse_size, read_object
 from edgeft.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -62,15 +62,28 @@ class Places:
         return self.config.convert.dtype.upper()
 
     @property
-    def file_types(self) -> list[str]:
-        """The types of all GGUF files of this run, the unquantized one first."""
+    def fixed_types(self) -> list[str]:
+        """The types of files that llama.cpp has names for, the unquantized one first."""
         first = [self.unquantized] if self.config.convert.unquantized else []
         return list(dict.fromkeys([*first, *self.config.quantize.types]))
 
     @property
     def quantized_types(self) -> list[str]:
-        """The types of the files that the quantizer makes."""
-        return [name for name in self.file_types if self.gguf_node(name) != "gguf"]
+        """Those of them that the quantizer makes."""
+        return [name for name in self.fixed_types if self.gguf_node(name) != "gguf"]
+
+    @property
+    def budgets(self) -> dict[str, dict[str, Any]]:
+        """What the files within a budget may be, by the names that they have in place of a type."""
+        asked = self.config.quantize
+        found: dict[str, dict[str, Any]] = {f"max-kld-{most:g}": {"max_kld": most} for most in asked.max_kld}
+        found |= {f"max-{size.replace(' ', '')}": {"max_size_bytes": parse_size(size)} for size in asked.max_size}
+        return found
+
+    @property
+    def file_types(self) -> list[str]:
+        """The types of all GGUF files of this run, and the names of those within budgets."""
+        return [*self.fixed_types, *self.budgets]
 
     def gguf(self, type_name: str) -> GgufFile:
         """The file of a type."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.artifacts import GgufFile, open_trained
 from edgeft.config import Config
+from edgeft.files import write_json
 from edgeft.graph.importance import write_importance
 from edgeft.graph.node import Node
 from edgeft.graph.places import Places
@@ -16,6 +17,9 @@ from edgeft.progress import Progress
 
 if TYPE_CHECKING:
     from edgeft.quantize import Recipe
+
+
+_RECIPE = ("imatrix", "tensor_types", "output_type", "embedding_type", "pure")
 
 
 def quantized_nodes(
@@ -37,7 +41,7 @@ def quantized_nodes(
         of, sources = ("tokens", *merged_from), imatrix_text(config) | base
         yield Node("imatrix", "imatrix", partial(_make_imatrix, places), of, asked, sources, resumable=True)
         needs = ("imatrix", *merged_from)
-    recipe = config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
+    recipe = _recipe_keys(config)
     for name in places.quantized_types:
         node = places.gguf_node(name)
         asked = {"type": name, **recipe}
@@ -45,6 +49,13 @@ def quantized_nodes(
             yield Node(node, "quantize", partial(_quantize, places, name), ("gguf", *needs), asked)
         else:
             yield Node(node, "quantize", partial(_convert, places, name), needs, asked | converting, base)
+    if places.budgets:
+        measured = merging | {"positions": config.quantize.positions}
+        of = ("tokens", *needs)
+        yield Node("sensitivity", "quantize", partial(_measure, places), of, measured, base)
+    for name, budget in places.budgets.items():
+        of = ("tokens", "gguf", "sensitivity", *needs)
+        yield Node(f"quantized/{name}", "quantize", partial(_fit, places, name), of, budget)
 
 
 def imatrix_text(config: Config) -> dict[str, Path]:
@@ -56,10 +67,15 @@ def imatrix_text(config: Config) -> dict[str, Path]:
 def recipes_of(config: Config, file_types: Sequence[str]) -> dict[str, Any]:
     """Returns what decides how the files of a merged model are made."""
     asked: dict[str, Any] = {"types": list(file_types), "converter": config.convert.converter}
-    asked |= config.quantize.model_dump(exclude={"types", "threads"}, exclude_defaults=True)
+    asked |= _recipe_keys(config)
     if config.quantize.imatrix:
         asked["imatrix"] = config.imatrix.model_dump(exclude={"text", "batch_size"})
     return asked
+
+
+def _recipe_keys(config: Config) -> dict[str, Any]:
+    """Returns what all files of fixed types have in common."""
+    return config.quantize.model_dump(include=set(_RECIPE), exclude_defaults=True)
 
 
 def _make_imatrix(places: Places, out: Path, progress: Progress) -> None:
@@ -97,12 +113,45 @@ def _convert(places: Places, type_name: str, out: Path, progress: Progress) -> N
     _survival(places, made, out)
 
 
+def _measure(places: Places, out: Path, progress: Progress) -> None:
+    from edgeft import hf
+    from edgeft.convert import tensor_names
+    from edgeft.imatrix_file import read_imatrix
+    from edgeft.merge import load_merged
+    from edgeft.quantize.costs import write_costs
+    from edgeft.quantize.passages import passages
+    from edgeft.quantize.sensitivity import measure_sensitivity
+
+    device, imatrix = hf.pick_device(places.config.train.device), _imatrix(places)
+    load = partial(load_merged, places.base, open_trained(places.trained), places.merge_base, device)
+    chosen = passages(places.tokens, places.config.quantize.positions)
+    importance = {} if imatrix is None else read_imatrix(imatrix).means()
+    costs = measure_sensitivity(load, tensor_names(places.base), chosen, importance, progress)
+    write_costs(costs, out / "costs.json")
+
+
+def _fit(places: Places, name: str, out: Path, progress: Progress) -> None:
+    from edgeft.quantize.budget import Budget, FileDivergence, quantize_to_budget
+    from edgeft.quantize.costs import read_costs
+    from edgeft.quantize.passages import passages
+
+    settings, source = places.config.quantize, GgufFile.open(places.gguf(places.unquantized).path)
+    measure = FileDivergence(source, passages(places.tokens, settings.positions))
+    costs = read_costs(places.run.path("sensitivity") / "costs.json")
+    path, budget = out / places.gguf(name).path.name, Budget(**places.budgets[name])
+    fitted = quantize_to_budget(source, costs, budget, measure, path, _imatrix(places), settings.threads, progress)
+    write_json(out / "fit.json", fitted.figures())
+    _survival(places, fitted.gguf, out)
+
+
 def _recipe(places: Places, type_name: str) -> Recipe:
     from edgeft.quantize import Recipe
 
-    config = places.config.quantize
-    imatrix = places.run.path("imatrix") / "imatrix.gguf" if config.imatrix else None
-    return Recipe.configured(type_name, config, imatrix)
+    return Recipe.configured(type_name, places.config.quantize, _imatrix(places))
+
+
+def _imatrix(places: Places) -> Path | None:
+    return places.run.path("imatrix") / "imatrix.gguf" if places.config.quantize.imatrix else None
 
 
 def _survival(places: Places, made: GgufFile, out: Path) -> None:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgeft.quantize.sensitivity import TensorCosts
+from edgeft.quantize.costs import TensorCosts
 
 
 @dataclass(frozen=True)

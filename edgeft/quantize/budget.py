@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +20,17 @@ from edgeft.files import human_size
 from edgeft.llamacpp import Engine
 from edgeft.progress import Progress, silent
 from edgeft.quantize.assignment import Assignment, frontier
+from edgeft.quantize.costs import TensorCosts
 from edgeft.quantize.passages import Passage
 from edgeft.quantize.recipe import Recipe
 from edgeft.quantize.run import quantize
-from edgeft.quantize.sensitivity import TensorCosts
+from edgeft.quantize.speed import tokens_per_second
 
 _TRIES = 5
 # A file that uses this share of what it may diverge is not worth another try.
 _CLOSE = 0.9
+# Nor is one that is larger by less than this, as speeds vary more from one measurement to the next.
+_NEAR = 1.01
 _FILE_TYPES = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q6_K": "Q6_K", "Q8_0": "Q8_0"}
 _FILE_TYPES |= {"IQ3_XXS": "IQ3_XXS", "IQ4_XS": "IQ4_XS", "IQ4_NL": "IQ4_NL", "Q4_0": "Q4_0", "Q5_0": "Q5_0"}
 _SINGLE = {"token_embd.weight": "embedding", "output.weight": "output"}
@@ -34,20 +38,35 @@ _SINGLE = {"token_embd.weight": "embedding", "output.weight": "output"}
 
 @dataclass(frozen=True)
 class Budget:
-    """What a file may be: one of the two. `max_kld` is in nats a token, mean, against the unquantized file."""
+    """What a file may be: one of the three.
+
+    `max_kld` is in nats a token, mean, against the unquantized file; `min_tokens_per_second` on this device.
+    """
 
     max_kld: float | None = None
     max_size_bytes: int | None = None
+    min_tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A file within its budget: its recipe, and the divergence that was predicted and measured, in nats."""
+    """A file within its budget: its recipe, and the divergence that was predicted and measured, in nats.
+
+    `tokens_per_second` is None where nobody asked.
+    """
 
     gguf: GgufFile
     recipe: Recipe
     predicted_kld: float
     measured_kld: float
+    tokens_per_second: float | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """Returns what is worth writing down of it."""
+        types = {**self.recipe.tensors, "embedding": self.recipe.embedding, "output": self.recipe.output}
+        figures = {"predicted_kld": self.predicted_kld, "measured_kld": self.measured_kld}
+        speed = {} if self.tokens_per_second is None else {"tokens_per_second": self.tokens_per_second}
+        return {"size_bytes": self.gguf.size_bytes, **figures, **speed, "types": types}
 
 
 class FileDivergence:
@@ -86,57 +105,92 @@ def quantize_to_budget(
     imatrix: Path | None = None,
     threads: int = 0,
     progress: Progress = silent,
+    speed: Callable[[GgufFile], float] = tokens_per_second,
 ) -> Fitted:
     """Writes `source` as the file `out` within a budget.
 
     What single tensors cost is added up to choose, then the file is built and measured; where the sum was wrong, by
-    so much, it is chosen again, at most a few times. Raises EdgeftError, with the nearest that can be had, when no
-    file is within the budget; then there is no `out`.
+    so much, it is chosen again, at most a few times. A speed is searched for by halves: the best file that `speed`
+    finds fast enough. Raises EdgeftError, with the nearest that can be had, when no file is within the budget; then
+    there is no `out`.
     """
     offered = frontier(costs)
-    rest_bytes = source.size_bytes - _matrix_bytes(source, costs)
-    best: Fitted | None = None
-    scale = 1.0
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        for number in range(_TRIES):
-            chosen = _choose(offered, budget, rest_bytes, scale)
+
+        def build(chosen: Assignment) -> Fitted:
             recipe = recipe_of(chosen, imatrix)
-            gguf = quantize(source, recipe, Path(folder) / f"{number}.gguf", threads, progress)
-            measured = measure(gguf)
-            made = Fitted(gguf, recipe, chosen.kld, measured)
-            if budget.max_kld is None:
-                best = made
-                break
-            if measured <= budget.max_kld and (best is None or gguf.size_bytes < best.gguf.size_bytes):
-                best = made
-            if _CLOSE * budget.max_kld <= measured <= budget.max_kld or (chosen is offered[0] and best is made):
-                break
-            scale = measured / chosen.kld
-        if best is None:
-            raise EdgeftError(f"no file within a divergence of {budget.max_kld} was found; the last has {measured:.2g}")
+            path = Path(folder) / f"{chosen.size_bytes}.gguf"
+            gguf = quantize(source, recipe, path, threads, progress)
+            return Fitted(gguf, recipe, chosen.kld, measure(gguf))
+
+        if budget.max_size_bytes is not None:
+            rest_bytes = source.size_bytes - matrix_bytes(source, costs)
+            best = build(_within_size(offered, budget.max_size_bytes, rest_bytes))
+        elif budget.max_kld is not None:
+            best = _search_kld(offered, budget.max_kld, build)
+        else:
+            assert budget.min_tokens_per_second is not None
+            best = _search_speed(offered, budget.min_tokens_per_second, build, speed)
         shutil.move(best.gguf.path, out)
     return replace(best, gguf=GgufFile.open(out))
 
 
-def _choose(offered: Sequence[Assignment], budget: Budget, rest_bytes: int, scale: float) -> Assignment:
-    if budget.max_size_bytes is not None:
-        within = [one for one in offered if one.size_bytes + rest_bytes <= budget.max_size_bytes]
-        if not within:
-            least = human_size(offered[0].size_bytes + rest_bytes)
-            raise EdgeftError(
-                f"no file of this model is within {human_size(budget.max_size_bytes)}",
-                remedy=f"the smallest is {least}",
-            )
-        return within[-1]
-    assert budget.max_kld is not None
-    within = [one for one in offered if one.kld * scale <= budget.max_kld]
+def _within_size(offered: Sequence[Assignment], most_bytes: int, rest_bytes: int) -> Assignment:
+    within = [one for one in offered if one.size_bytes + rest_bytes <= most_bytes]
     if not within:
-        least_kld = offered[-1].kld * scale
+        least = human_size(offered[0].size_bytes + rest_bytes)
         raise EdgeftError(
-            f"no file of this model is within a divergence of {budget.max_kld}",
-            remedy=f"the best has {least_kld:.2g}; F16 has nearly none",
+            f"no file of this model is within {human_size(most_bytes)}", remedy=f"the smallest is {least}"
         )
-    return within[0]
+    return within[-1]
+
+
+def _search_kld(offered: Sequence[Assignment], most: float, build: Callable[[Assignment], Fitted]) -> Fitted:
+    best: Fitted | None = None
+    chosen: Assignment | None = None
+    scale = 1.0
+    for _ in range(_TRIES):
+        within = [one for one in offered if one.kld * scale <= most]
+        if not within and best is None:
+            what = f"no file of this model is within a divergence of {most}"
+            raise EdgeftError(what, remedy=f"the best has {offered[-1].kld * scale:.2g}; F16 has nearly none")
+        if not within or within[0] is chosen:
+            break
+        chosen = within[0]
+        made = build(chosen)
+        if made.measured_kld <= most and (best is None or made.gguf.size_bytes < best.gguf.size_bytes):
+            best = made
+        if _CLOSE * most <= made.measured_kld <= most or (chosen is offered[0] and best is made):
+            break
+        scale = made.measured_kld / chosen.kld
+    if best is None:
+        raise EdgeftError(f"no file within a divergence of {most} was found; the last has {made.measured_kld:.2g}")
+    return best
+
+
+def _search_speed(
+    offered: Sequence[Assignment],
+    least: float,
+    build: Callable[[Assignment], Fitted],
+    speed: Callable[[GgufFile], float],
+) -> Fitted:
+    best: Fitted | None = None
+    low, high, fastest = 0, len(offered) - 1, 0.0
+    while low <= high and (best is None or offered[high].size_bytes > _NEAR * offered[low].size_bytes):
+        # The largest first, which may well be fast enough, then by halves.
+        place = high if high == len(offered) - 1 else (low + high) // 2
+        made = build(offered[place])
+        made = replace(made, tokens_per_second=speed(made.gguf))
+        assert made.tokens_per_second is not None
+        fastest = max(fastest, made.tokens_per_second)
+        if made.tokens_per_second >= least:
+            best, low = made, place + 1
+        else:
+            high = place - 1
+    if best is None:
+        what = f"no file of this model generates {least:g} tokens a second on this device"
+        raise EdgeftError(what, remedy=f"the fastest that was tried has {fastest:.0f}; take a smaller model")
+    return best
 
 
 def recipe_of(assignment: Assignment, imatrix: Path | None) -> Recipe:
@@ -147,7 +201,7 @@ def recipe_of(assignment: Assignment, imatrix: Path | None) -> Recipe:
     return Recipe(_FILE_TYPES.get(most, "Q8_0"), tensors, single.get("output"), single.get("embedding"), False, imatrix)
 
 
-def _matrix_bytes(source: GgufFile, costs: Sequence[TensorCosts]) -> int:
+def matrix_bytes(source: GgufFile, costs: Sequence[TensorCosts]) -> int:
     """Returns the bytes that the tensors with a choice take in the source."""
     from gguf import GGUFReader
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +20,21 @@ class Passage:
     places: npt.NDArray[np.int64]
 
 
-def trained_passages(tokens: Tokens, positions: int) -> list[Passage]:
-    """Returns training records from all over the store, until about so many positions count.
+def passages(tokens: Tokens, positions: int, part: Literal["train", "evaluation"] = "train") -> list[Passage]:
+    """Returns records from all over a store, until about so many positions count.
 
-    Never records of the evaluation or the test, which the file is judged by.
+    What is chosen by the training records is judged by others: those of the evaluation, or the test.
     """
-    examples = TokenizedExamples(tokens.path / "train")
+    examples = TokenizedExamples(tokens.path / part)
     order = np.random.default_rng(0).permutation(len(examples))
-    passages: list[Passage] = []
+    held: list[Passage] = []
     found = 0
     for index in order.tolist():
         example = examples[index]
         places = np.flatnonzero(example.trained[1:])
         if len(places):
-            passages.append(Passage(example.ids, places))
+            held.append(Passage(example.ids, places))
             found += len(places)
         if found >= positions:
             break
-    return passages
+    return held

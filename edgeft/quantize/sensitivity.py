@@ -8,7 +8,6 @@ by the squared error of their codes, weighted by the importance matrix, which co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,11 +15,11 @@ import numpy.typing as npt
 import torch
 
 from edgeft import hf
-from edgeft.artifacts import Checkpoint
 from edgeft.cores import available_cores
 from edgeft.errors import EdgeftError
 from edgeft.llamacpp.blocks import block_columns, dequantize_rows, quantize_rows, row_bytes
 from edgeft.progress import Progress, silent
+from edgeft.quantize.costs import TensorCosts
 from edgeft.quantize.passages import Passage
 
 CANDIDATES = ("Q2_K", "IQ3_XXS", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0")
@@ -37,32 +36,23 @@ Importance = Mapping[str, npt.NDArray[np.float32]]
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class TensorCosts:
-    """What each type costs one tensor: bytes in the file, and mean divergence of the model's predictions, in nats."""
-
-    name: str
-    size_bytes: Mapping[str, int]
-    kld: Mapping[str, float]
-
-
 def measure_sensitivity(
-    checkpoint: Checkpoint,
+    load: Callable[[], hf.PreTrainedModel],
     names: Mapping[str, str],
     passages: Sequence[Passage],
     importance: Importance,
-    device: hf.Device,
     progress: Progress = silent,
 ) -> list[TensorCosts]:
     """Returns the costs of every matrix of a model, by its name in GGUF.
 
-    `names` are the GGUF names of the checkpoint's tensors; `importance` the mean squares of an importance matrix, or
-    empty. One run of the model over the passages for each matrix. Raises EdgeftError when there are no passages.
+    `load` gives the model in float32; `names` are the GGUF names of its tensors, `importance` the mean squares of an
+    importance matrix, or empty. One run of the model over the passages for each matrix. Raises EdgeftError when there
+    are no passages.
     """
     if not passages:
         raise EdgeftError("no record has a trained token", remedy="give the tokens/ folder of a run")
     hf.quiet()
-    model = hf.load_model(checkpoint, device, torch.float32)
+    model = load()
     predictions = _Predictions(model, passages)
     matrices = list(_matrices(model, names))
     costs = []

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from edgeft.config import Config
+from edgeft.files import parse_size
 from edgeft.resources.memory import Need
 from edgeft.resources.shape import ModelShape
 
@@ -50,6 +51,9 @@ def stage_needs(shape: ModelShape, config: Config, need: Need, tokens: int, *, c
     adapter = 4 * shape.adapter_weights(config.train.lora.rank, config.train.lora.targets)
     made = config.convert.unquantized
     types = [name for name in config.quantize.types if not made or name != config.convert.dtype.upper()]
+    # A file within a divergence is hardly larger than Q8_0, which is among the types that it may have.
+    types += ["Q8_0"] * len(config.quantize.max_kld)
+    quantized = sum(file_bytes(shape, name) for name in types) + sum(map(parse_size, config.quantize.max_size))
     logits = min(4 * config.parity.positions * shape.n_vocab, _MOST_LOGITS_BYTES)
     context = config.dataset.max_tokens + max(config.eval.max_new_tokens, config.parity.max_new_tokens)
     number = 2 if cuda else 4
@@ -67,7 +71,7 @@ def stage_needs(shape: ModelShape, config: Config, need: Need, tokens: int, *, c
         StageNeed("merge", 2 * shape.weights, converting),
         *([StageNeed("convert", unquantized, converting)] if made else []),
         StageNeed("imatrix", 0, running),
-        StageNeed("quantize", sum(file_bytes(shape, name) for name in types), 2 * largest if made else converting),
+        StageNeed("quantize", quantized, 2 * largest if made else converting),
         on_device("reference", logits, 4 * shape.weights, logits),
         StageNeed("parity", 0, running),
         on_device("eval", 0, answering),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeft.quantize.assignment import frontier
-from edgeft.quantize.sensitivity import TensorCosts
+from edgeft.quantize.costs import TensorCosts
 
 TYPES = ("Q2_K", "Q4_K", "Q6_K")
 COST = st.tuples(*[st.tuples(st.integers(1, 50), st.floats(0.0, 1.0)) for _ in TYPES])

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gguf import GGUFReader
 from tiny_model import make_model
 
+from edgeft import hf
 from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.config import ConvertConfig
 from edgeft.convert import convert, tensor_names
 from edgeft.errors import EdgeftError
 from edgeft.quantize import Recipe, quantize
 from edgeft.quantize.budget import Budget, FileDivergence, quantize_to_budget
+from edgeft.quantize.comparison import compare
+from edgeft.quantize.costs import TensorCosts, read_costs, write_costs
 from edgeft.quantize.passages import Passage
-from edgeft.quantize.sensitivity import TensorCosts, measure_sensitivity
+from edgeft.quantize.sensitivity import measure_sensitivity
+from edgeft.quantize.speed import tokens_per_second
 from edgeft.weights import CheckpointWeights
 
 
@@ -36,7 +42,8 @@ class Case:
             for length in (40, 64, 51)
         ]
         self.names = tensor_names(self.checkpoint)
-        self.costs: list[TensorCosts] = measure_sensitivity(self.checkpoint, self.names, self.passages, {}, "cpu")
+        self.load = partial(hf.load_model, self.checkpoint, "cpu", torch.float32)
+        self.costs: list[TensorCosts] = measure_sensitivity(self.load, self.names, self.passages, {})
         self.measure = FileDivergence(self.source, self.passages)
 
 
@@ -63,7 +70,7 @@ def test_the_cost_of_one_tensor_is_what_the_file_loses_by_it(case: Case, tmp_pat
 
 
 def test_the_model_is_left_as_it_was(case: Case) -> None:
-    again = measure_sensitivity(case.checkpoint, case.names, case.passages, {}, "cpu")
+    again = measure_sensitivity(case.load, case.names, case.passages, {})
     assert [cost.size_bytes for cost in again] == [cost.size_bytes for cost in case.costs]
     for cost, first in zip(again, case.costs, strict=True):
         assert cost.kld["Q4_K"] == pytest.approx(first.kld["Q4_K"], rel=1e-3)
@@ -93,4 +100,39 @@ def test_what_cannot_be_had_is_refused_with_what_can(case: Case, tmp_path: Path)
         quantize_to_budget(case.source, case.costs, Budget(max_kld=1e-12), case.measure, tmp_path / "x.gguf")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(EdgeftError, match="no record has a trained token"):
-        measure_sensitivity(case.checkpoint, case.names, [], {}, "cpu")
+        measure_sensitivity(case.load, case.names, [], {})
+
+
+def test_costs_are_read_as_they_were_written(case: Case, tmp_path: Path) -> None:
+    write_costs(case.costs, tmp_path / "costs.json")
+    assert read_costs(tmp_path / "costs.json") == case.costs
+
+
+def test_the_best_file_that_is_fast_enough(case: Case, tmp_path: Path) -> None:
+    """With a device on which speed falls with size, the file is as large as that allows."""
+    sizes = [quantize(case.source, name, tmp_path / "fixed.gguf").size_bytes for name in ("Q3_K_M", "Q5_K_M")]
+    limit = sum(sizes) / 2
+
+    def speed(gguf: GgufFile) -> float:
+        return 1e9 / gguf.size_bytes
+
+    fast = Budget(min_tokens_per_second=1e9 / limit)
+    fitted = quantize_to_budget(case.source, case.costs, fast, case.measure, tmp_path / "fitted.gguf", speed=speed)
+    assert 0.97 * limit < fitted.gguf.size_bytes <= limit
+    assert fitted.tokens_per_second == speed(fitted.gguf)
+    with pytest.raises(EdgeftError, match="the fastest that was tried has"):
+        slow = Budget(min_tokens_per_second=1e9)
+        quantize_to_budget(case.source, case.costs, slow, case.measure, tmp_path / "none.gguf", speed=speed)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fitted.gguf", "fixed.gguf"]
+
+
+def test_a_device_has_a_speed(case: Case) -> None:
+    assert tokens_per_second(case.source, threads=1) > 0
+
+
+def test_a_fixed_recipe_beside_files_of_its_size_and_of_its_divergence(case: Case, tmp_path: Path) -> None:
+    row = compare(case.source, case.costs, "Q4_K_M", case.measure, case.measure, tmp_path)
+    assert row.same_size.size_bytes <= row.fixed.size_bytes
+    assert row.same_kld.kld <= row.fixed.kld
+    assert [one.kind for one in row] == ["fixed", "fitted", "fitted"]
+    assert list(tmp_path.iterdir()) == []

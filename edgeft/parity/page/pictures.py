@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeft.loss_curve import Axis, curves
+from edgeft.loss_curve import curves
 from edgeft.parity.formats import nats
 from edgeft.parity.page.markup import Markup, element
 from edgeft.parity.page.plot import NARROW, WIDTH, LogAxis, line, picture, text
 from edgeft.parity.scored import ScoredRecord
+from edgeft.plot import LinearAxis
 
 _ROW, _FOOT = 44, 26
 _LEFT, _RIGHT, _TOP, _HEIGHT = 44, 8, 10, 220
@@ -173,8 +174,8 @@ def losses(metrics: Sequence[Mapping[str, Any]]) -> Markup | None:
     if not everything:
         return None
     bottom = _HEIGHT - 40
-    across = Axis(0, max(step for step, _ in everything), _LEFT, WIDTH - _RIGHT)
-    up = Axis(min(0, *(loss for _, loss in everything)), max(loss for _, loss in everything), bottom, _TOP)
+    across = LinearAxis(0, max(step for step, _ in everything), _LEFT, WIDTH - _RIGHT)
+    up = LinearAxis(min(0, *(loss for _, loss in everything)), max(loss for _, loss in everything), bottom, _TOP)
     parts: list[Markup] = []
     for value in up.ticks:
         y = up.place(value)
