@@ -20,6 +20,8 @@ from edgeft.weights.merged import find_tie
 from edgeft.weights.saving import write_tensors
 
 _PREFIX = "base_model.model."
+# What older versions of transformers saved beside the weights, and only some of two checkpoints may have.
+_NO_WEIGHTS = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attn.masked_bias", ".attention.bias", ".attn.bias")
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,8 @@ class _Side:
         self.weights = CheckpointWeights(checkpoint)
         tie = find_tie(self.weights)
         self._sources = {} if tie is None else {tie.head: tie.embedding}
-        self.specs = dict(self.weights.specs) | {
-            head: self.weights.specs[source] for head, source in self._sources.items()
-        }
+        own = {name: spec for name, spec in self.weights.specs.items() if not name.endswith(_NO_WEIGHTS)}
+        self.specs = own | {head: own[source] for head, source in self._sources.items()}
 
     def read(self, name: str) -> torch.Tensor:
         return self.weights.read(self._sources.get(name, name))

@@ -113,6 +113,17 @@ def test_the_exact_methods_are_the_weighted_sum(
     assert combined.config()["r"] == 7
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_combines_the_same(bases: dict[str, Checkpoint], tmp_path: Path) -> None:
+    base = bases["llama"]
+    given = adapters(base, tmp_path, lora(), lora(lora_alpha=3))
+    combining = hf.Combining("ties_svd", WEIGHTS, 0.5)
+    one, two = (updates(base, combine_adapters(base, given, combining, tmp_path / d, d)) for d in ("cpu", "cuda"))
+    for name, expected in one.items():
+        torch.testing.assert_close(two[name], expected, rtol=1e-4, atol=1e-5, msg=name)
+
+
 def test_dare_leaves_out_by_the_seed(bases: dict[str, Checkpoint], tmp_path: Path) -> None:
     base = bases["llama"]
     given = adapters(base, tmp_path, lora(target_modules=["q_proj"]), lora(target_modules=["q_proj"]))

@@ -158,6 +158,14 @@ def test_all_that_differs_otherwise_is_told_at_once(bases: dict[str, Checkpoint]
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_no_weight_is_passed_over(bases: dict[str, Checkpoint], tmp_path: Path) -> None:
+    whole = tuned(bases["llama"], tmp_path, target_modules=["q_proj"])
+    tensors = load_file(whole.path / "model.safetensors")
+    more = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
+    made = extract_adapter(bases["llama"], edited(whole, tmp_path / "older", tensors | more), 4, tmp_path / "out")
+    assert len(made.updates) == 2 and made.saved == []
+
+
 def test_experts_are_refused(bases: dict[str, Checkpoint], tmp_path: Path) -> None:
     base = bases["mixtral"]
     name = "model.layers.0.block_sparse_moe.experts.1.w1.weight"
@@ -169,6 +177,18 @@ def test_experts_are_refused(bases: dict[str, Checkpoint], tmp_path: Path) -> No
 def test_equal_checkpoints_are_refused(bases: dict[str, Checkpoint], tmp_path: Path) -> None:
     with pytest.raises(EdgeftError, match="no linear layer was changed"):
         extract_adapter(bases["llama"], bases["llama"], 4, tmp_path / "out")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_finds_the_same(bases: dict[str, Checkpoint], tmp_path: Path) -> None:
+    base = bases["llama"]
+    whole = tuned(base, tmp_path, r=16)
+    one, two = (extract_adapter(base, whole, 5, tmp_path / device, device) for device in ("cpu", "cuda"))
+    assert [update.error for update in two.updates] == pytest.approx([update.error for update in one.updates], rel=1e-6)
+    weights = [MergedWeights(CheckpointWeights(base), Adapter.open(made.adapter)) for made in (one, two)]
+    for update in one.updates:
+        torch.testing.assert_close(*(merged.read(update.name) for merged in weights), rtol=RTOL, atol=ATOL)
 
 
 def test_the_command(bases: dict[str, Checkpoint], tmp_path: Path) -> None:
