@@ -63,7 +63,7 @@ def _flat(figures: Figures, path: str) -> Iterator[tuple[str, Content]]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield key.replace("_", " "), number(_plain(value), value, f"{path}.{key}")
         else:
-            yield key.replace("_", " "), str(value)
+            yield key.replace("_", " "), "none" if value is None else str(value)
 
 
 def _plain(value: float) -> str:
