@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from edgeft import hf
@@ -18,6 +19,7 @@ from edgeft.artifacts import Checkpoint, Tokens
 from edgeft.config import ImatrixConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError
+from edgeft.hf.experts import ExpertInputs, column_squares
 from edgeft.imatrix_file import Imatrix, Squares, merge_imatrices, read_imatrix, write_imatrix
 from edgeft.progress import Progress, silent
 
@@ -123,12 +125,15 @@ def _joined(before: Imatrix | None, now: Imatrix) -> Imatrix:
 
 
 class _Collector:
-    """Sums the squares of what goes into each weight of a model, while it runs."""
+    """Sums the squares of what goes into each weight of a model, while it runs.
+
+    Sums are (n_matrices, n_columns) in double precision, counts (n_matrices,): a matrix, or one for each expert.
+    """
 
     def __init__(self, model: hf.PreTrainedModel, names: Mapping[str, str], *, output: bool) -> None:
         self._model = model
         self._sums: dict[str, torch.Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, npt.NDArray[np.float32]] = {}
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
         self._output = output
         head = cast(Any, model).get_output_embeddings()
@@ -138,17 +143,25 @@ class _Collector:
                 name = _OUTPUT if output else ""
             if isinstance(module, torch.nn.Linear) and (name.startswith("blk.") or name == _OUTPUT):
                 module.register_forward_pre_hook(self._hook(name))
+        self._experts = ExpertInputs(model, names, self._add)
+        for router, name in self._experts.routers.items():
+            router.register_forward_pre_hook(self._hook(name))
+
+    def _add(self, name: str, matrix: int, n_matrices: int, squares: torch.Tensor, count: int) -> None:
+        """Adds the squares of `count` rows, (n_columns,), that went into one matrix of several."""
+        if name not in self._sums:
+            self._sums[name] = torch.zeros((n_matrices, len(squares)), dtype=torch.float64, device=squares.device)
+            self._counts[name] = np.zeros(n_matrices, dtype=np.float32)
+        self._sums[name][matrix] += squares
+        self._counts[name][matrix] += count
 
     def _hook(self, name: str) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
         def add(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
             values = cast(torch.Tensor, inputs[0])
             # Query, key and value are given one tensor, and so are gate and up.
             if self._last is None or self._last[0] is not values:
-                rows = values.reshape(-1, values.shape[-1]).float()
-                self._last = (values, torch.linalg.vector_norm(rows, dim=0).double().square())
-            squares = self._last[1]
-            self._sums[name] = self._sums[name] + squares if name in self._sums else squares
-            self._counts[name] = self._counts.get(name, 0) + values.numel() // values.shape[-1]
+                self._last = (values, column_squares(values))
+            self._add(name, 0, 1, self._last[1], values.numel() // values.shape[-1])
 
         return add
 
@@ -157,15 +170,16 @@ class _Collector:
         """Runs the model over chunks of one length."""
         ids = torch.tensor([list(chunk) for chunk in chunks], device=self._model.device)
         model: Any = self._model
-        (model if self._output else model.get_decoder())(input_ids=ids, use_cache=False)
+        with self._experts:
+            (model if self._output else model.get_decoder())(input_ids=ids, use_cache=False)
         self._last = None
 
     def imatrix(self, datasets: Sequence[str], chunk_count: int, config: ImatrixConfig) -> Imatrix:
         """Returns what has been seen; raises EdgeftError naming the tensors whose input was not finite."""
-        squares = {}
-        for name, sums in self._sums.items():
-            values = sums.cpu().numpy().astype(np.float32)[None]
-            squares[name] = Squares(values, np.array([self._counts[name]], dtype=np.float32))
+        squares = {
+            name: Squares(sums.cpu().numpy().astype(np.float32), self._counts[name].copy())
+            for name, sums in self._sums.items()
+        }
         broken = [name for name, of_one in squares.items() if not np.isfinite(of_one.sums).all()]
         if broken:
             raise EdgeftError(

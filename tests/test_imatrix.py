@@ -11,15 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from convert.cases import CASES
+from convert.models import byte_level_tokenizer
+from convert.zoo import make
 from tiny_model import make_model
 
 from edgeft import hf, imatrix
-from edgeft.artifacts import Checkpoint, GgufFile
-from edgeft.config import ImatrixConfig
-from edgeft.convert import tensor_names
+from edgeft.artifacts import Checkpoint
+from edgeft.config import ConvertConfig, ImatrixConfig
+from edgeft.convert import convert, tensor_names
 from edgeft.errors import EdgeftError
 from edgeft.imatrix import chunk_tokens, make_imatrix, measured_texts
-from edgeft.imatrix_file import Imatrix, read_imatrix
+from edgeft.imatrix_file import Imatrix, read_imatrix, write_imatrix
+from edgeft.llamacpp import Engine
+from edgeft.quantize import Recipe, quantize
 from edgeft.weights import CheckpointWeights
 
 CONFIG = ImatrixConfig(chunk_tokens=32, tokens=512, batch_size=2)
@@ -110,18 +115,73 @@ def test_too_short_a_text_and_a_broken_model_are_refused(tmp_path: Path) -> None
     assert not (tmp_path / "im.gguf").exists()
 
 
-def test_llama_cpps_own_tool_measures_the_same(tiny_checkpoint: Checkpoint, tiny_f32: GgufFile, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def mixtures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
+    """Models with experts, by family."""
+    folder = tmp_path_factory.mktemp("mixtures")
+    found = {}
+    for case in [next(case for case in CASES if case.family == family) for family in ("Mixtral", "Qwen3-MoE")]:
+        byte_level_tokenizer(folder / "bpe" / case.family, "qwen2")
+        make(case, folder / case.family, folder / "bpe" / case.family)
+        found[case.family] = Checkpoint.open(folder / case.family)
+    return found
+
+
+@pytest.mark.parametrize("family", ["Mixtral", "Qwen3-MoE"])
+def test_every_expert_is_measured_on_the_tokens_that_it_gets(
+    mixtures: dict[str, Checkpoint], family: str, tmp_path: Path
+) -> None:
+    """Each token goes to two experts, by a router that sees what they see."""
+    got = made(mixtures[family], tmp_path / "im.gguf")
+    routed = got.squares["blk.1.ffn_gate_inp.weight"]
+    for part in ("gate", "up"):
+        squares = got.squares[f"blk.1.ffn_{part}_exps.weight"]
+        assert squares.sums.shape == (4, 64)
+        assert squares.counts.sum() == 2 * routed.counts[0] == 2 * 32 * got.chunk_count
+        # Float32 sums in another order.
+        np.testing.assert_allclose(squares.sums.sum(0), 2 * routed.sums[0], rtol=1e-5)
+    down = got.squares["blk.1.ffn_down_exps.weight"]
+    assert np.array_equal(down.counts, got.squares["blk.1.ffn_up_exps.weight"].counts)
+    assert np.all((down.sums > 0).any(1) == (down.counts > 0))
+
+
+def test_an_expert_that_no_token_reaches_weighs_all_columns_alike(
+    mixtures: dict[str, Checkpoint], tmp_path: Path
+) -> None:
+    """And the file that is quantized with it is whole."""
+    checkpoint = mixtures["Mixtral"]
+    got = made(checkpoint, tmp_path / "im.gguf")
+    squares = got.squares["blk.0.ffn_up_exps.weight"]
+    squares.sums[1], squares.counts[1] = 0, 0
+    # And a block of columns that no token reaches.
+    got.squares["blk.0.attn_q.weight"].sums[:] = 0
+    assert (got.means()["blk.0.ffn_up_exps.weight"][1] == 1).all()
+    write_imatrix(got, tmp_path / "im.gguf")
+    source = convert(CheckpointWeights(checkpoint), checkpoint, ConvertConfig(dtype="f32"), tmp_path / "f32.gguf")
+    for name in ("Q4_0", "IQ4_NL", "Q5_K_M"):
+        quantized = quantize(source, Recipe(name, imatrix=tmp_path / "im.gguf"), tmp_path / "q.gguf")
+        with Engine(quantized, n_ctx=32, threads=1) as engine:
+            assert np.isfinite(engine.logits([5, 6, 7])).all()
+
+
+@pytest.mark.parametrize("family", ["Llama", "Mixtral", "Qwen3-MoE"])
+def test_llama_cpps_own_tool_measures_the_same(
+    family: str, tiny_checkpoint: Checkpoint, mixtures: dict[str, Checkpoint], tmp_path: Path
+) -> None:
     tool = shutil.which("llama-imatrix")
     if tool is None:
         pytest.skip("llama.cpp's tool is not on the PATH")
-    ours = made(tiny_checkpoint, tmp_path / "ours.gguf")
+    checkpoint = mixtures.get(family, tiny_checkpoint)
+    config = ConvertConfig(dtype="f32", random_texts=20)
+    gguf = convert(CheckpointWeights(checkpoint), checkpoint, config, tmp_path / "f32.gguf")
+    ours = made(checkpoint, tmp_path / "ours.gguf")
     settings = ["-c", "32", "-b", "32", "--chunks", str(ours.chunk_count), "--no-ppl", "--parse-special"]
-    files = ["-m", str(tiny_f32.path), "-f", str(tmp_path / "some.txt"), "-o", str(tmp_path / "theirs.gguf")]
+    files = ["-m", str(gguf.path), "-f", str(tmp_path / "some.txt"), "-o", str(tmp_path / "theirs.gguf")]
     subprocess.run([tool, *files, *settings], check=True, capture_output=True)
     theirs = read_imatrix(tmp_path / "theirs.gguf")
     assert theirs.squares.keys() == ours.squares.keys()
     for name, squares in theirs.squares.items():
-        assert ours.squares[name].counts == squares.counts
+        assert np.array_equal(ours.squares[name].counts, squares.counts)
         error = np.linalg.norm(ours.squares[name].sums - squares.sums) / np.linalg.norm(squares.sums)
         assert error < 1e-3  # the tool keeps keys and values in F16
 

@@ -121,13 +121,13 @@ def require_convertible(source: Checkpoint, config: ConvertConfig) -> None:
 
 
 def tensor_names(source: Checkpoint) -> dict[str, str]:
-    """Returns the GGUF name of each tensor of a checkpoint that becomes one of the file alone, as all matrices do.
+    """Returns the GGUF name of each tensor of a checkpoint, of those that are joined by the first of them.
 
-    Experts are joined and are not among them. Raises EdgeftError as `convert` does.
+    Raises EdgeftError as `convert` does.
     """
     plan = plan_of(source.config(), str(source.path / "config.json"))
     found = plan.find(CheckpointWeights(source).specs, str(source.path))
-    return {tensor.sources[0]: tensor.planned.name for tensor in found if len(tensor.sources) == 1}
+    return {tensor.sources[0]: tensor.planned.name for tensor in found}
 
 
 @dataclass(frozen=True)

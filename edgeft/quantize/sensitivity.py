@@ -47,10 +47,13 @@ def measure_sensitivity(
 
     `load` gives the model in float32; `names` are the GGUF names of its tensors, `importance` the mean squares of an
     importance matrix, or empty. One run of the model over the passages for each matrix. Raises EdgeftError when there
-    are no passages.
+    are no passages, and for a model with experts.
     """
     if not passages:
         raise EdgeftError("no record has a trained token", remedy="give the tokens/ folder of a run")
+    if experts := [name for name in names.values() if name.endswith("_exps.weight")]:
+        what = f"{experts[0]} and others are experts, whose types are not chosen by a budget"
+        raise EdgeftError(what, remedy="quantize to a type instead")
     hf.quiet()
     model = load()
     predictions = _Predictions(model, passages)

@@ -101,6 +101,8 @@ def test_what_cannot_be_had_is_refused_with_what_can(case: Case, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(EdgeftError, match="no record has a trained token"):
         measure_sensitivity(case.load, case.names, [], {})
+    with pytest.raises(EdgeftError, match="are experts"):
+        measure_sensitivity(case.load, {"x": "blk.0.ffn_up_exps.weight"}, case.passages, {})
 
 
 def test_costs_are_read_as_they_were_written(case: Case, tmp_path: Path) -> None:
