@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from markdown_it import MarkdownIt
 from parity.pages import make_reference
 
 from edgeft.cli import main
-from edgeft.parity.formats import markdown
+from edgeft.parity.formats import as_json, markdown
 from edgeft.parity.ladder import RUNGS
 
 NAMES = ["model-F16.gguf", "model-Q8_0.gguf", "a|b *<c>*.gguf"]
@@ -75,6 +76,18 @@ def test_json_is_an_object_a_file(written: Result) -> None:
     assert found[0]["rung"] == found[0]["cause"] == ""
 
 
+def test_json_has_no_word_for_what_is_no_number(written: Result) -> None:
+    report = reports(written)[0]
+    report["logits"] |= {"mean_kld": math.nan, "ppl": math.inf}
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    found = json.loads(as_json([report]), parse_constant=refuse)[0]["logits"]
+    assert found["mean_kld"] is found["ppl"] is None
+    assert found["top1"] == report["logits"]["top1"]
+
+
 def test_a_file_that_fails_exits_3_and_is_named(written: Result) -> None:
     assert written.exit_code == 3
     report = reports(written)[2]
@@ -132,7 +145,7 @@ def tables(text: str) -> Iterator[list[list[str]]]:
 
 def test_markdown_renders_as_tables(folder: Path, written: Result) -> None:
     text = (folder / "out" / "markdown").read_text()
-    files, ladder = tables(text)
+    files, ladder, *_ = tables(text)
     assert [row[0] for row in files[1:]] == NAMES
     assert [row[-1] for row in files[1:]] == ["pass", "pass", "fail"]
     assert {len(row) for row in files} == {8}
@@ -148,7 +161,7 @@ def test_markdown_shows_tokens_as_they_are(written: Result) -> None:
     text = "<s> </s> <|im_end|> a|b `c` **d** [e](f) ~~g~~ \\h &amp; blk.0.attn_q.weight\nnext"
     for one in report["rungs"]:
         one["failures"] = [{"rung": one["name"], "cause": text, "where": text, "remedy": ""}]
-    _, ladder = tables(markdown([report]))
+    _, ladder, *_ = tables(markdown([report]))
     for row in ladder[1:]:
         assert row[2] == row[3] == text.replace("\n", " ")
 

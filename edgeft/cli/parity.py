@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -105,7 +104,7 @@ def check(
             checked.append(check_file(Reference(reference), GgufFile.open(path), config, progress, threads))
     reports = [one.report for one in checked]
     if as_json:
-        click.echo(json.dumps(reports, indent=2, ensure_ascii=False))
+        click.echo(formats.as_json(reports))
     else:
         output.verdicts(reports)
     if markdown:
@@ -113,7 +112,8 @@ def check(
     if junit_path:
         write_text(junit_path, formats.junit(reports))
     if html_path:
-        write_text(html_path, _page(checked, [reference, *ggufs]))
+        parts = [part for path in ggufs for part in GgufFile(path).parts]
+        write_text(html_path, _page(checked, [reference, *parts]))
     failed = [r for r in reports if r["verdict"] == "fail" or (strict and r["verdict"] == "undecided")]
     if failed:
         raise GateError(

@@ -76,6 +76,16 @@ def test_the_picture_of_records_leads_to_their_tokens(browser: Browser, report: 
     assert -1 < top < 900
 
 
+def test_links_in_pictures_are_told_to_screen_readers(browser: Browser, report: Path) -> None:
+    browser.show_as(1200, 900)
+    browser.open(report)
+    nodes = browser.send("Accessibility.getFullAXTree")["nodes"]
+    links = [node["name"]["value"] for node in nodes if node.get("role", {}).get("value") == "link"]
+    assert len([name for name in links if name.startswith("record ")]) == 3 * 5  # the worst of each file
+    pictures = [node["name"]["value"] for node in nodes if node.get("role", {}).get("value") == "image"]
+    assert "mean KLD of each file" in pictures
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1200])
 def test_it_fits_a_screen(browser: Browser, report: Path, width: int) -> None:
     browser.show_as(width, 800)

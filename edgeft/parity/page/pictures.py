@@ -152,7 +152,8 @@ def _spread(columns: Sequence[Column], title: str, first: int, last: int, below:
     for number, (column, values) in enumerate(zip(columns, finite, strict=True)):
         if values:
             parts.append(_column(column, values, axis, _LEFT + (number + 0.5) * step, min(step, 8)))
-    return picture(_HEIGHT, title, [*parts, *_below(str(first), str(last), below)])
+    has_links = any(column.link for column in columns)
+    return picture(_HEIGHT, title, [*parts, *_below(str(first), str(last), below)], has_links=has_links)
 
 
 def _column(column: Column, values: Sequence[float], axis: LogAxis, x: float, width: float) -> Markup:

@@ -13,9 +13,13 @@ NARROW = 320
 _LEAST = 1e-300
 
 
-def picture(height: float, title: str, parts: Sequence[Content], width: int = WIDTH) -> Markup:
+def picture(
+    height: float, title: str, parts: Sequence[Content], width: int = WIDTH, *, has_links: bool = False
+) -> Markup:
     """Returns an SVG as wide as its place; what it shows is told to those who cannot see it."""
-    return element("svg", *parts, viewBox=f"0 0 {width} {height:g}", role="img", aria_label=title)
+    return element(
+        "svg", *parts, viewBox=f"0 0 {width} {height:g}", role="group" if has_links else "img", aria_label=title
+    )
 
 
 def panel(heading: str, drawn: Markup, note: Content = None) -> Markup:
