@@ -21,6 +21,7 @@ _DISK_ERRORS = {
     errno.EROFS,
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,

@@ -69,7 +69,7 @@ def convert(
     prepared = _prepare(writer, weights.specs, source, config, origin, tuned=tuned is not None, config_changes=changes)
     tensors = prepared.tensors
     if planner is not None:
-        plan = ask(planner, writer, out.parent)
+        plan = ask(planner, writer)
         tensors = recoded(tensors, plan)
         writer = quantized_writer(writer, plan, tensors)
     size_bytes = sum(info.nbytes for infos in writer.tensors for info in infos.values())

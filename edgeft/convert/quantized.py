@@ -29,13 +29,13 @@ Planner = Callable[[GgufFile], QuantizationPlan]
 _EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 
 
-def ask(planner: Planner, writer: GGUFWriter, folder: Path) -> QuantizationPlan:
-    """Returns the plan for the file that a writer is ready for; `folder` is where the header may lie meanwhile."""
-    folder.mkdir(parents=True, exist_ok=True)
+def ask(planner: Planner, writer: GGUFWriter) -> QuantizationPlan:
+    """Returns the plan for the file that a writer is ready for."""
     header = GGUFWriter(None, "")
     header.kv_data = [dict(writer.kv_data[0])]
     header.tensors = [{name: info for infos in writer.tensors for name, info in infos.items()}]
-    with TemporaryDirectory(dir=folder, prefix=".header-") as name:
+    # Not beside the file to be: what that is written to may be a stick that has no files with holes.
+    with TemporaryDirectory(prefix="edgeft-") as name:
         path = Path(name) / "header.gguf"
         write_header(header, path)
         sizes = [GGUFWriter.ggml_pad(info.nbytes, header.data_alignment) for info in header.tensors[0].values()]

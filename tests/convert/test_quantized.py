@@ -138,6 +138,7 @@ def test_what_fails_leaves_nothing(wide: tuple[Convert, GgufFile, Path], tmp_pat
     convert_to, _, imatrix = wide
     other = make_model(tmp_path / "other", intermediate_size=512)
     out = tmp_path / "out"
+    out.mkdir()
 
     def refused(how: Convert, recipe: Recipe) -> str:
         with pytest.raises(EdgeftError) as caught:

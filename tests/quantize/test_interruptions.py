@@ -1,0 +1,85 @@
+"""What ends in the middle leaves nothing under a final name: a kill, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from edgeft.artifacts import Checkpoint, GgufFile
+from edgeft.config import ConvertConfig
+from edgeft.convert import convert
+from edgeft.quantize import Recipe, plan_quantization
+from edgeft.weights import CheckpointWeights
+
+_PATIENCE_S = 60
+
+
+def edgeft(*arguments: str | Path, most_bytes: int = resource.RLIM_INFINITY) -> subprocess.Popen[str]:
+    """Starts a command that may write files of so many bytes; beyond that they fail as on a full disk."""
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+    command = [sys.executable, "-m", "edgeft", *map(str, arguments)]
+    return subprocess.Popen(command, preexec_fn=limit, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_kill_leaves_no_file_and_no_process(tiny_f32: GgufFile, tmp_path: Path) -> None:
+    """llama.cpp opens the file, then works for seconds on the codebook of this type."""
+    out = tmp_path / "q.gguf"
+    with edgeft("quantize", tiny_f32.path, "--type", "IQ3_S", "--out", out) as process:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not list(tmp_path.glob("q.gguf.*.partial")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
+    assert not out.exists()
+    (partial_file,) = tmp_path.iterdir()
+    while _writers(partial_file) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _writers(partial_file) == []
+
+
+def _writers(path: Path) -> list[str]:
+    """Returns the processes that have a file open."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if link.readlink() == path:
+                found.append(link.parts[2])
+        except OSError:  # it is gone, or another user's
+            continue
+    return found
+
+
+def test_a_full_disk_leaves_no_file(tiny_f32: GgufFile, tmp_path: Path) -> None:
+    out = tmp_path / "q.gguf"
+    with edgeft("quantize", tiny_f32.path, "--type", "Q8_0", "--out", out, most_bytes=300_000) as process:
+        _, errors = process.communicate()
+    assert process.returncode == 1, errors
+    assert errors.startswith("error") and "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_while_tensors_are_written(
+    tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = os.pwrite
+
+    def fill(descriptor: int, content: bytes, offset: int) -> int:
+        if offset > 200_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written(descriptor, content, offset)
+
+    monkeypatch.setattr(os, "pwrite", fill)
+    planner = partial(plan_quantization, recipe=Recipe("Q8_0"))
+    weights, config = CheckpointWeights(tiny_checkpoint), ConvertConfig(random_texts=20)
+    with pytest.raises(OSError, match="No space left"):
+        convert(weights, tiny_checkpoint, config, tmp_path / "q.gguf", planner=planner)
+    assert list(tmp_path.iterdir()) == []
