@@ -123,9 +123,7 @@ def _part(weights: MergedWeights, name: str, rank: int | None) -> _Factors:
         return _Factors(torch.zeros(rank or 1, n_in), torch.zeros(n_out, rank or 1))
     if rank is None:
         what = "its update is not low-rank (DoRA, IA3, trained tokens, or saved whole)"
-        remedy = (
-            "merge the adapter, or give --rank for the nearest LoRA, as `edgeft extract-adapter` has of a merged model"
-        )
+        remedy = "merge it; or give --rank for the nearest LoRA; or merge it and take one with `edgeft extract-adapter`"
         raise EdgeftError(what, name, remedy)
     before, after = weights.before_and_after(name)
     product = nearest_product(after - before, rank)

@@ -106,8 +106,9 @@ def test_two_adapters_on_one_file_are_each_its_merged_file(
 )
 def test_what_the_format_cannot_say_is_refused(base: Checkpoint, tmp_path: Path, config: Any, words: str) -> None:
     adapter = make_adapter(base, config, tmp_path / "adapter")
-    with pytest.raises(EdgeftError, match=words):
+    with pytest.raises(EdgeftError, match=words) as caught:
         convert_adapter(merged(base, adapter), base, tmp_path / "lora.gguf")
+    assert ("extract-adapter" in str(caught.value)) == (words != "vector")
     assert not (tmp_path / "lora.gguf").exists()
 
 
