@@ -159,18 +159,21 @@ class Engine(Vocabulary):
     def logit_chunks(self, ids: Sequence[int], first: int = 0) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Yields the logits of one sequence's positions from `first` on, some at a time, each with its first position.
 
-        What the context already holds of the sequence before `first` is kept: answers to one prompt cost it once.
+        They are llama.cpp's own memory: the next ones overwrite them. What the context already holds of the sequence
+        before `first` is kept: answers to one prompt cost it once.
         """
         self._require_room(len(ids))
         self._forget(min(self._common(ids), first))
-        for start in range(len(self._held), first, _N_BATCH):
-            chunk = ids[start : min(start + _N_BATCH, first)]
-            self._decode(chunk, [len(chunk) - 1])
-        step = max(1, min(_N_BATCH, _MOST_LOGITS // self.n_vocab))
-        for start in range(first, len(ids), step):
-            chunk = ids[start : start + step]
-            self._decode(chunk, range(len(chunk)))
-            yield start, np.stack([self._logits_at(i) for i in range(len(chunk))])
+        most = max(1, min(_N_BATCH, _MOST_LOGITS // self.n_vocab))
+        while (start := len(self._held)) < len(ids):
+            wanted = max(start, first)
+            chunk = ids[start : min(start + _N_BATCH, wanted + most)]
+            outputs = range(wanted - start, len(chunk))
+            # One batch for the end of the prompt and the answer: small ones cost more a token.
+            self._decode(chunk, outputs or [len(chunk) - 1])
+            if outputs:
+                pointer = llama_cpp.llama_get_logits(self._context)
+                yield wanted, np.ctypeslib.as_array(pointer, shape=(len(outputs), self.n_vocab))
 
     def generate(self, ids: Sequence[int], max_new: int) -> Iterator[int]:
         """Continues a prompt greedily and yields the new tokens, the end token included.

@@ -155,7 +155,7 @@ class _Climb:
             yield check_quantization(meter.positions(), divergence, self.limits, weights.figures)
         yield check_merge(self._content.merge, self._config.merge)
         yield check_layers(engine, header, self._reference, weights.figures, self._progress)
-        yield check_runtime(engine, self._reference, self._config.runtime_kld, self._progress)
+        yield check_runtime(engine, self._reference, meter.positions(), self._config.runtime_kld, self._progress)
 
     def _answers(self, engine: Engine) -> Iterator[Rung]:
         if self.logits is None:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from edgeft.parity.distributions import Distributions, Doubles, Floats, log_probs_of_kept
 
+_ROWS_AT_ONCE = 16
+"""8 MB of logits of 128,000 tokens, and as much again for each array that is made of them."""
 _CONFIDENCE_Z = 1.959964
 """The normal quantile of a two-sided interval of 95%."""
 
@@ -123,6 +125,10 @@ class Positions:
     p_top_reference: Doubles
     p_top: Doubles
 
+    def first(self, count: int) -> Positions:
+        """Returns the first positions."""
+        return Positions(**{name: column[:count] for name, column in vars(self).items()})
+
     @property
     def other_top(self) -> Doubles:
         """1 where the likeliest token is another, else 0."""
@@ -155,6 +161,11 @@ class DivergenceMeter:
 
     def add(self, reference: Distributions, tested: Floats, targets: Sequence[int], record: int = 0) -> None:
         """Adds positions of one record: the reference's, the tested logits (positions, n_vocab), the next tokens."""
+        for start in range(0, len(targets), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            self._add(reference.slice(start, start + _ROWS_AT_ONCE), tested[part], targets[part], record)
+
+    def _add(self, reference: Distributions, tested: Floats, targets: Sequence[int], record: int) -> None:
         log_q = log_probs_of_kept(reference, tested, targets)
         kld, truncation = log_q.divergence(reference)
         rows = np.arange(len(kld))

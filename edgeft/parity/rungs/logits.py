@@ -17,6 +17,8 @@ from edgeft.progress import Progress
 _LOGITS, _QUANTIZATION, _MERGE, _RUNTIME = "logits", "quantization", "merge", "runtime"
 _RUNTIME_POSITIONS: Final = 256
 """Positions that are run again under other runtimes: enough to see a fault, a fraction of the check's time."""
+_ONE_THREAD_POSITIONS: Final = 64
+"""A thread alone is as many times slower as there are cores."""
 RUNTIMES: Final[Mapping[str, Runtime]] = {
     "F16 KV": Runtime("F16"),
     "F16 KV, flash attention": Runtime("F16", flash_attention=True),
@@ -41,7 +43,7 @@ def measure(engine: Engine, reference: OpenReference, progress: Progress) -> Div
 def check_conversion(divergence: Divergence, limits: ParityThresholds) -> Rung:
     """Holds an unquantized file to the noise of the arithmetic: what is more is a bug, whatever the sample."""
     failures = list(_over(divergence, limits, _LOGITS))
-    remedy = "the weights are the model's, so the graph is not: is this architecture converted and supported right?"
+    remedy = "repair what an earlier rung names; if none does, the graph differs: is this architecture supported right?"
     failures = [
         Failure(_LOGITS, f"{one.cause}: more than the noise of arithmetic", one.where, remedy) for one in failures
     ]
@@ -116,32 +118,37 @@ def check_merge(figures: Mapping[str, float] | None, limits: ParityThresholds) -
     return Rung(_MERGE, "fail" if failures else "pass", dict(figures), failures)
 
 
-def check_runtime(engine: Engine, reference: OpenReference, most_kld: float, progress: Progress) -> Rung:
-    """Runs some records again as users run a file; more than rounding between the runtimes is a fault of the build."""
+def check_runtime(
+    engine: Engine, reference: OpenReference, measured: Positions, most_kld: float, progress: Progress
+) -> Rung:
+    """Runs some records again as users run a file; more than rounding between the runtimes is a fault of the build.
+
+    `measured` is what was found with the engine as it is.
+    """
     figures: dict[str, Any] = {}
     failures: list[Failure] = []
     before = engine.runtime
-    base = _sampled(engine, reference)
     for number, (name, runtime) in enumerate(RUNTIMES.items()):
         progress(number, len(RUNTIMES), f"runtime: {name}")
         tried = runtime if runtime.threads else replace(runtime, threads=before.threads)
         if tried == before:
             continue
         engine.run_as(tried)
-        found = _sampled(engine, reference)
-        kld, change = found.kld_estimate.mean, float(abs(found.nll - base.nll).mean())
-        figures[name] = {"mean_kld": kld, "base_kld": base.kld_estimate.mean, "mean_nll_change": change}
-        if not kld <= base.kld_estimate.mean + most_kld:
-            what = f"with {name} the mean KLD is {kld:.2e}, {base.kld_estimate.mean:.2e} without"
+        found = _sampled(engine, reference, _ONE_THREAD_POSITIONS if runtime.threads else _RUNTIME_POSITIONS)
+        base = measured.first(len(found.kld))
+        kld, before_kld = found.kld_estimate.mean, base.kld_estimate.mean
+        change = float(abs(found.nll - base.nll).mean())
+        figures[name] = {"mean_kld": kld, "base_kld": before_kld, "mean_nll_change": change}
+        if not kld <= before_kld + most_kld:
+            what = f"with {name} the mean KLD is {kld:.2e}, {before_kld:.2e} without"
             failures.append(Failure(_RUNTIME, what, name, "run without it, or use another build of llama.cpp"))
     engine.run_as(before)
     return Rung(_RUNTIME, "fail" if failures else "pass", figures, tuple(failures))
 
 
-def _sampled(engine: Engine, reference: OpenReference) -> Positions:
-    """Measures the first records, some positions in all."""
-    meter = DivergenceMeter()
-    left = _RUNTIME_POSITIONS
+def _sampled(engine: Engine, reference: OpenReference, most: int) -> Positions:
+    """Measures the first records, so many positions in all."""
+    meter, left = DivergenceMeter(), most
     for number, record in enumerate(reference.content.records):
         count = min(record.n_scored, left)
         kept, first = reference.distributions(number).slice(0, count), record.first_scored
