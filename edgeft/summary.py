@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeft.artifacts import EvalReport
-from edgeft.files import human_size, list_files, read_object, write_json
+from edgeft.files import human_size, list_files, read_object, write_json, write_text
 from edgeft.graph import Graph
 from edgeft.loss_curve import curves, read_metrics, sparkline
+from edgeft.pareto import TradeOff, pareto_svg
+from edgeft.quant_types import UNQUANTIZED
 
 # Below this less than a hundredth of what changed in the file is the training's; the rest is rounding.
 _LEAST_COSINE = 0.1
@@ -44,10 +46,22 @@ def summarize(graph: Graph) -> list[dict[str, Any]]:
 
 
 def write_summary(graph: Graph) -> Path:
-    """Writes the rows to summary.json in the run, and returns its path."""
-    path = graph.run.root / "summary.json"
-    write_json(path, summarize(graph))
+    """Writes the rows to summary.json in the run, and returns its path; pareto.svg shows those of several files."""
+    path, rows = graph.run.root / "summary.json", summarize(graph)
+    write_json(path, rows)
+    files = trade_offs(graph, rows)
+    if len(files) > 1:
+        write_text(graph.run.root / "pareto.svg", pareto_svg(files, f"files of {graph.run.root.name}"))
     return path
+
+
+def trade_offs(graph: Graph, rows: Sequence[Mapping[str, Any]]) -> list[TradeOff]:
+    """Returns size and divergence of each quantized file in the rows of `summarize`, as parity has measured it."""
+    return [
+        TradeOff(row["name"], row["size_bytes"], row["mean_kld"], "fitted" if row["name"] in graph.budgets else "fixed")
+        for row in rows
+        if row["kind"] == "gguf" and row["name"] not in UNQUANTIZED and row["mean_kld"] is not None
+    ]
 
 
 def _row(name: str, kind: str, scores: dict[str, Any], size_bytes: int | None) -> dict[str, Any]:
@@ -119,12 +133,16 @@ def describe(graph: Graph, name: str) -> str:
     if kind == "eval":
         scores = _read(folder / "eval.json")
         return f"{scores['exact_match']:.1%} exact of {scores['records']}, {scores['ended']:.1%} end by themselves"
+    if kind == "sensitivity":
+        return f"{len(_read(folder / 'costs.json')['tensors'])} tensors"
+    fitted = read_object(folder / "fit.json")
+    divergence = f"; mean KLD {fitted['measured_kld']:.1e} on training records" if fitted else ""
     survival = read_object(folder / "survival.json")
     left = f"; {describe_survival(survival)}" if survival.get("overall") else ""
     size_bytes = sum(
         path.stat().st_size for path in list_files(folder) if path.suffix in (".gguf", ".safetensors", ".npz")
     )
-    return human_size(size_bytes) + left
+    return human_size(size_bytes) + divergence + left
 
 
 def describe_merge_base(content: Mapping[str, Any]) -> str:

@@ -78,6 +78,8 @@ def test_summary_has_a_row_for_each_model(finished: Path) -> None:
     assert by_name["F16"]["size_bytes"] > by_name["Q8_0"]["size_bytes"] > by_name["Q4_K_M"]["size_bytes"]
     assert by_name["F16"]["mean_kld"] < by_name["Q8_0"]["mean_kld"] < by_name["Q4_K_M"]["mean_kld"]
     assert by_name["F16"]["verdict"] == "pass"
+    picture = (finished / "run" / "pareto.svg").read_text()
+    assert ">Q8_0<" in picture and ">Q4_K_M<" in picture and ">F16<" not in picture
 
 
 def test_a_second_run_does_nothing(config: Path) -> None:
@@ -307,13 +309,12 @@ def test_files_within_budgets(config: Path) -> None:
     budgets = ["--set", f'quantize.max_size=["{most}B"]', "--set", "quantize.max_kld=[0.5]"]
     result = invoke("run", "quantize", "-c", config, *budgets, "--set", "quantize.positions=50")
     assert result.exit_code == 0, result.output
-    within_size, within_kld = (
-        run / "quantized" / name / f"run-{name}.gguf" for name in (f"max-{most}B", "max-kld-0.5")
-    )
+    assert "mean KLD" in result.output
+    names = (f"max-{most}B", "max-kld-0.5")
+    within_size, within_kld = (run / "quantized" / name / f"run-{name}.gguf" for name in names)
     assert within_size.stat().st_size <= most
     assert within_kld.stat().st_size < most
     figures = json.loads((within_kld.parent / "fit.json").read_text())
-    assert figures["measured_kld"] <= 0.5
-    assert figures["size_bytes"] == within_kld.stat().st_size
+    assert figures["measured_kld"] <= 0.5 and figures["size_bytes"] == within_kld.stat().st_size
     again = invoke("run", "quantize", "-c", config, *budgets, "--set", "quantize.positions=50")
     assert "quantize: up to date, nothing to do" in again.output
