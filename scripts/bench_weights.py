@@ -240,22 +240,26 @@ class Bench:
             command = [*python, _LLAMA_CPP, self.merged, self.staged, "smollm"]
             return measure(command, self.staged, converter_environment())
         if way == "merge":
-            shutil.rmtree(self.ours, ignore_errors=True)
             return measure([*edgeft, "merge", self.base, self.adapter, "--out", self.ours], self.ours)
         command = [*edgeft, "convert", self.base, "--adapter", self.adapter, "--out", self.direct]
         return measure(command, self.direct)
 
-    def check(self) -> None:
-        """Prints how many values differ between what both have made."""
-        for ours, theirs in ((self.ours, self.merged), (self.direct, self.staged)):
-            if ours.exists() and theirs.exists():
-                print(f"values of {theirs.name} and {ours.name} that differ: {differing_values(ours, theirs)}")
+    def check(self, way: str) -> None:
+        """After one of edgeft's ways, prints how many values differ from the other's, and removes both."""
+        pairs = {"merge": (self.ours, self.merged), "convert": (self.direct, self.staged)}
+        if way not in pairs:
+            return
+        ours, theirs = pairs[way]
+        if theirs.exists():
+            print(f"values that differ: {differing_values(ours, theirs)}")
+        for path in (ours, theirs):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Makes the model, runs each way `--repeats` times in turn, and prints a row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, help="folder for 10 GB (8B: 64 GB with every way); unset: a temporary one")
+    parser.add_argument("--work", type=Path, help="folder for 10 GB, of 8B for 65; unset: a temporary one")
     parser.add_argument("--shape", choices=SHAPES, default="1B")
     parser.add_argument("--layers", type=int, help="fewer than the shape has")
     parser.add_argument("--ways", nargs="+", choices=_WAYS, default=["peft", "llama.cpp", "convert"])
@@ -274,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 mib = cost.private_bytes / 2**20, cost.written_bytes / 2**20
                 times = f"{cost.seconds:9.1f} {cost.processor_seconds:14.1f}"
                 print(f"{way:<10} {times} {mib[0]:13,.0f} {mib[1]:13,.0f}", flush=True)
-            bench.check()
+                bench.check(way)
 
 
 if __name__ == "__main__":
