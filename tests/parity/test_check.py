@@ -18,10 +18,13 @@ from edgeft.config import ConvertConfig, ParityConfig, ParityThresholds
 from edgeft.convert import convert
 from edgeft.dataset.records import read_records
 from edgeft.errors import EdgeftError
+from edgeft.llamacpp import Engine
 from edgeft.parity.ladder import RUNGS
 from edgeft.parity.record import record_reference
 from edgeft.parity.reference import OpenReference
+from edgeft.parity.rungs.logits import RUNTIMES, check_runtime, measure
 from edgeft.parity.thresholds import BUDGETS, thresholds_for
+from edgeft.progress import silent
 from edgeft.quant_types import FTYPE
 from edgeft.quantize import quantize
 from edgeft.weights import CheckpointWeights
@@ -117,6 +120,21 @@ def test_a_sample_that_is_too_small_decides_nothing(model: Checkpoint, reference
     report = checked(reference, smaller, CONFIG.model_copy(update={"quantization": between}))
     assert (report["verdict"], report["rung"]) == ("undecided", "quantization")
     assert "record more" in report["remedy"]
+
+
+def test_a_runtime_fails_when_all_of_its_rise_is_beyond_the_limit(
+    model: Checkpoint, reference: Reference, tmp_path: Path
+) -> None:
+    gguf = export(model, tmp_path / "f16.gguf", "f16")
+    opened = OpenReference(reference)
+    with Engine(gguf, 256, exact_kv=True, threads=2) as engine:
+        measured = measure(engine, opened, silent).positions()
+        passed = check_runtime(engine, opened, measured, 1.0, silent)
+        failed = check_runtime(engine, opened, measured, -1.0, silent)  # no rise is within it
+    assert passed.status == "pass"
+    assert [failure.where for failure in failed.failures] == list(passed.figures) == list(RUNTIMES)
+    for figures in passed.figures.values():
+        assert figures["rise_low"] <= figures["mean_kld"] - figures["base_kld"] <= figures["rise_high"]
 
 
 def test_what_is_kept_gives_the_figures_of_the_whole(model: Checkpoint, reference: Reference, tmp_path: Path) -> None:

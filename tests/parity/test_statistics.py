@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from edgeft.parity.distributions import Floats, log_probs_of_kept, truncated
-from edgeft.parity.statistics import Divergence, DivergenceMeter, Estimate, estimate
+from edgeft.parity.statistics import Divergence, DivergenceMeter, Estimate, Positions, estimate
 
 
 def compared(p: Floats, q: Floats, targets: list[int], kept: int = 0) -> Divergence:
@@ -107,6 +109,30 @@ def test_intervals_of_few_equal_those_of_students_t() -> None:
     found = estimate(values, np.arange(5))
     assert found.mean == 4.0
     assert found.high - 4.0 == pytest.approx(exact, rel=0.01)
+
+
+def test_a_rise_is_measured_position_by_position() -> None:
+    """Both are far off and differ by chance; what one adds everywhere is found though it is small beside that."""
+    rng = np.random.default_rng(3)
+    p = rng.normal(size=(200, 40)).astype(np.float32) * 3
+
+    def measured(noise: float, seed: int) -> Positions:
+        meter = DivergenceMeter()
+        far = p + np.random.default_rng(9).normal(size=p.shape).astype(np.float32)
+        q = far + noise * np.random.default_rng(seed).normal(size=p.shape).astype(np.float32)
+        for number in range(20):
+            part = slice(10 * number, 10 * number + 10)
+            meter.add(truncated(p[part], [0] * 10, 0), q[part], [0] * 10, number)
+        return meter.positions()
+
+    base, other, worse = measured(0.05, 11), measured(0.05, 12), measured(0.5, 13)
+    assert base.kld.mean() > 0.1
+    chance, real = other.rise_over(base), worse.rise_over(base)
+    assert chance.low < 0 < chance.high
+    assert 0 < real.low < real.mean
+    assert real.mean == pytest.approx(worse.kld.mean() - base.kld.mean())
+    broken = replace(worse, kld=np.full_like(worse.kld, np.nan)).rise_over(base)
+    assert not broken.low <= 1e9  # what is no number is beyond every limit
 
 
 def test_verdicts() -> None:

@@ -56,14 +56,18 @@ def _digest(text: str) -> str:
 def verdict_sentence(reports: Sequence[Report]) -> str:
     """Returns the verdict on all files in one sentence."""
     if len(reports) == 1:
-        return f"{sentence(reports[0])}."
+        return _stopped(sentence(reports[0]))
     passed = [report for report in reports if report["verdict"] == "pass"]
     if len(passed) == len(reports):
         worst = max(reports, key=lambda report: float(report["logits"]["mean_kld"]))
         most = f"the most that any of them loses is a mean KLD of {nats(worst['logits']['mean_kld'])} ({worst['type']})"
         return f"All {len(reports)} files pass: {most}."
     first = next(r for status in ("fail", "undecided") for r in reports if r["verdict"] == status)
-    return f"{len(passed)} of {len(reports)} files pass; {sentence(first)}."
+    return _stopped(f"{len(passed)} of {len(reports)} files pass; {sentence(first)}")
+
+
+def _stopped(words: str) -> str:
+    return words if words.endswith("?") else f"{words}."
 
 
 def _head(title: str, reports: Sequence[Report]) -> Markup:
@@ -148,7 +152,7 @@ def _file(one: Checked, place: str, shown: bool) -> Markup:
     report = one.report
     parts: list[Content] = [
         element("h2", report["type"], element("small", report["file"]), status_mark(report["verdict"])),
-        element("p", f"{sentence(report)}.", class_=f"verdict is-{report['verdict']}"),
+        element("p", _stopped(sentence(report)), class_=f"verdict is-{report['verdict']}"),
         ladder(report),
     ]
     layers = next((rung["figures"].get("layers") for rung in report["rungs"] if rung["name"] == "layers"), None)
