@@ -116,7 +116,7 @@ def explained(rungs: list[Rung]) -> list[Rung]:
         return rungs
     first = layers.figures["first"]
     if first is None:
-        told, where = "no hidden state leaves the noise floor of the file's type: what is lost is lost everywhere", ""
+        told, where = "no hidden state leaves the noise floor of the file's type: no more than its rounding is seen", ""
     else:
         operation = Operation(**first)
         told, where = f"hidden states leave the noise floor first in {operation}", operation.where
