@@ -47,7 +47,7 @@ test: $(READY) ## run the tests
 
 test-oracle: $(READY) ## hold every family, option and vocabulary to llama.cpp's own, as tables
 	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py \
-		tests/convert/test_vocabularies.py $(TESTARGS)
+		tests/convert/test_vocabularies.py tests/convert/test_quantized.py $(TESTARGS)
 
 false-alarms: $(READY) ## hold correct exports of every family, option and type to their references, as a table
 	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q -s tests/parity/test_false_alarms.py $(TESTARGS)
