@@ -49,5 +49,9 @@ def _training(graph: Graph) -> Training:
         read_metrics(graph.trained / "logs" / "metrics.jsonl"),
         read_object(graph.run.path("merge_base") / "merge.json"),
         {name: found["overall"] for name, found in survival.items() if found.get("overall")},
-        {name: found["tokens_per_second"] for name, found in scores.items() if "tokens_per_second" in found},
+        {
+            graph.gguf(name).path.name: found["tokens_per_second"]
+            for name, found in scores.items()
+            if "tokens_per_second" in found
+        },
     )

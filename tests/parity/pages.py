@@ -42,7 +42,7 @@ TRAINING = Training(
         },
     },
     {"Q8_0": {"cosine": 0.75, "norm_ratio": 1.25, "unchanged_codes": 0.5}},
-    {"F16": 12.5, "Q8_0": 25.0},
+    {"model-F16.gguf": 12.5, "model-Q8_0.gguf": 25.0},
 )
 
 

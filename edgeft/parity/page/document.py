@@ -90,7 +90,7 @@ def _labels(reports: Sequence[Report]) -> list[str]:
 
 def _overview(reports: Sequence[Report], known: Training) -> Markup:
     labels = _labels(reports)
-    speeds = [known.tokens_per_second.get(report["type"]) for report in reports]
+    speeds = [known.tokens_per_second.get(report["file"]) for report in reports]
     headings = ["type", "parity", "size", "mean KLD", "95% interval", "99% KLD", "same top", "perplexity", "answers"]
     rows = []
     for report, label, speed in zip(reports, labels, speeds, strict=True):

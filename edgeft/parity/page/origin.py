@@ -36,10 +36,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class Training:
-    """What a run knows beside the reports, by type where it is a mapping.
+    """What a run knows beside the reports.
 
-    `metrics` are the lines of the training's metrics.jsonl, `merge_base` is merge.json, `survival` the `overall` of
-    each survival.json, `tokens_per_second` the speed of generation that the evaluation measured.
+    `metrics` are the lines of the training's metrics.jsonl, `merge_base` is merge.json, `survival` has the `overall` of
+    each survival.json by the run's name of the file, `tokens_per_second` the speed of generation that the evaluation
+    measured, by the file's own name.
     """
 
     name: str
