@@ -73,7 +73,8 @@ def fit(
         _show(output, offered, as_json)
     if picture is not None:
         write_text(picture, pareto_svg(drawn, f"{source.name} quantized"))
-        output.line(f"{shown(picture.absolute())}: size and divergence")
+        if not as_json:
+            output.line(f"{shown(picture.absolute())}: size and divergence")
 
 
 def _costs(output: Output, chosen: list[Passage], asked: dict[str, Any]) -> list[TensorCosts]:

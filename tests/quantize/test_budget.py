@@ -18,7 +18,6 @@ from edgeft.convert import convert, tensor_names
 from edgeft.errors import EdgeftError
 from edgeft.quantize import Recipe, quantize
 from edgeft.quantize.budget import Budget, FileDivergence, quantize_to_budget
-from edgeft.quantize.comparison import compare
 from edgeft.quantize.costs import TensorCosts, read_costs, write_costs
 from edgeft.quantize.passages import Passage
 from edgeft.quantize.sensitivity import measure_sensitivity
@@ -130,11 +129,3 @@ def test_the_best_file_that_is_fast_enough(case: Case, tmp_path: Path) -> None:
 
 def test_a_device_has_a_speed(case: Case) -> None:
     assert tokens_per_second(case.source, threads=1) > 0
-
-
-def test_a_fixed_recipe_beside_files_of_its_size_and_of_its_divergence(case: Case, tmp_path: Path) -> None:
-    row = compare(case.source, case.costs, "Q4_K_M", case.measure, case.measure, tmp_path)
-    assert row.same_size.size_bytes <= row.fixed.size_bytes
-    assert row.same_kld.kld <= row.fixed.kld
-    assert [one.kind for one in row] == ["fixed", "fitted", "fitted"]
-    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,64 @@
+"""`edgeft fit` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tiny_run import make_run
+
+from edgeft.cli import main
+
+
+def fit(run: Path, *options: str | Path) -> Result:
+    """Calls the command with the file, the model and the records of a run, on few places."""
+    source = [run / "base.gguf", "--model", run / "base", "--tokens", run / "run" / "tokens"]
+    command = ["fit", *source, "--positions", "40", "--threads", "1", *options]
+    return CliRunner().invoke(main, [str(word) for word in command], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base, its unquantized file, and its records in tokens."""
+    folder = make_run(tmp_path_factory.mktemp("fit"), num_hidden_layers=1, intermediate_size=256).parent
+    for command in (
+        ("run", "tokens", "-c", folder / "edgeft.toml"),
+        ("convert", folder / "base", "--out", folder / "base.gguf"),
+    ):
+        assert CliRunner().invoke(main, [str(word) for word in command]).exit_code == 0
+    return folder
+
+
+def test_a_file_within_a_size_and_its_picture(run: Path, tmp_path: Path) -> None:
+    out, picture = tmp_path / "q.gguf", tmp_path / "q.svg"
+    result = fit(run, "--max-size", "0.4MB", "--out", out, "--svg", picture, "--json")
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.output)
+    assert figures["size_bytes"] == out.stat().st_size <= 400_000
+    assert figures["types"]["embedding"] is not None
+    assert ">q.gguf<" in picture.read_text() and "<polyline" in picture.read_text()
+
+
+def test_without_a_budget_it_shows_what_can_be_had(run: Path) -> None:
+    lines = json.loads(fit(run, "--json").output)
+    assert lines[0]["size_bytes"] < lines[-1]["size_bytes"] and lines[0]["kld"] > lines[-1]["kld"]
+    assert "mean KLD, predicted" in fit(run).output
+
+
+def test_a_fixed_type_beside_fitted_files(run: Path) -> None:
+    result = fit(run, "--compare", "q4_k_m", "--json")
+    assert result.exit_code == 0, result.output
+    ((fixed, same_size, same_kld),) = json.loads(result.output)
+    assert fixed["label"] == "Q4_K_M" and same_size["size_bytes"] <= fixed["size_bytes"]
+    assert [one["kind"] for one in (fixed, same_size, same_kld)] == ["fixed", "fitted", "fitted"]
+    assert sorted(path.name for path in run.glob("*.gguf")) == ["base.gguf"]
+
+
+def test_one_budget_at_a_time(run: Path, tmp_path: Path) -> None:
+    for options in ([], ["--max-kld", "1", "--max-size", "1MB"]):
+        result = fit(run, "--out", tmp_path / "q.gguf", *options)
+        assert result.exit_code == 1
+        assert "a file has one budget" in result.output
+    assert "is no size" in fit(run, "--out", tmp_path / "q.gguf", "--max-size", "much").output
