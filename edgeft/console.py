@@ -155,7 +155,7 @@ class Output:
         table = _table(("file", "left"), ("size", "right"), ("mean KLD", "right"))
         for row in rows:
             for label, size_bytes, kld in row:
-                table.add_row(label, human_size(size_bytes), _kld(kld))
+                table.add_row(label, f"{size_bytes / 1e6:,.2f} MB", f"{kld:.2e}")
         self.out.print(table)
 
     def findings(self, report: CheckReport, places: int) -> None:

@@ -40,6 +40,8 @@ alpha = 32
 
 [quantize]
 types = ["Q8_0", "Q4_K_M"]
+# weighs rounding errors by what goes through the weights on your records: nearer to the model at the same size
+imatrix = true
 
 [run]
 directory = "run"

@@ -64,7 +64,9 @@ class QuantizeConfig(Section):
     positions: int = Field(
         1000, ge=1, description="tokens of the training records' answers that types are chosen on for a budget"
     )
-    imatrix: bool = Field(False, description="quantize with an importance matrix of this run; some types need one")
+    imatrix: bool = Field(
+        False, description="quantize with an importance matrix of this run: nearer to the model; some types need one"
+    )
     tensor_types: dict[str, TensorType] = Field(
         default_factory=dict, description="types of the tensors whose name has a regular expression's match"
     )
