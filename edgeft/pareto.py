@@ -44,5 +44,7 @@ def pareto_svg(trade_offs: Sequence[TradeOff], title: str) -> str:
         if one.kind != "predicted":
             body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_COLOURS[one.kind]}"/>')
             anchor, shift = ("end", -7) if x > WIDTH - RIGHT - 80 else ("start", 7)
-            body.append(f'<text x="{x + shift:.1f}" y="{y - 5:.1f}" text-anchor="{anchor}">{escape(one.label)}</text>')
+            # Above and below, as a fitted file often lies near the fixed one that it is to beat.
+            lower = y - 5 if one.kind == "fixed" else y + 14
+            body.append(f'<text x="{x + shift:.1f}" y="{lower:.1f}" text-anchor="{anchor}">{escape(one.label)}</text>')
     return svg(title, body)

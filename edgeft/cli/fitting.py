@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,8 @@ def fit(
     if out is not None:
         drawn.append(_fit(output, gguf, costs, chosen, limits, out, as_json, asked))
     elif types:
-        drawn += _compare(output, gguf, costs, chosen, types, as_json, asked)
+        # Without the curve, which is predicted for other records.
+        drawn = _compare(output, gguf, costs, chosen, types, as_json, asked)
     else:
         _show(output, offered, as_json)
     if picture is not None:
@@ -152,7 +154,7 @@ def _compare(
         click.echo(json.dumps([[vars(one) for one in row] for row in rows], indent=2))
     else:
         output.comparisons([[(one.label, one.size_bytes, one.kld) for one in row] for row in rows])
-    return [one for row in rows for one in row]
+    return [one if one.kind == "fixed" else replace(one, label="") for row in rows for one in row]
 
 
 def _show(output: Output, offered: list[Assignment], as_json: bool) -> None:
