@@ -9,15 +9,18 @@ from typing import Protocol
 
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 40, 44
+_LEAST = 1e-300
 
 
 class Axis(Protocol):
-    """Gives each number its place in pixels, and round numbers to write beside it."""
+    """Gives each number its place in pixels, and has round numbers to write beside it."""
 
     @property
     def ticks(self) -> Sequence[float]: ...
 
     def place(self, value: float) -> float: ...
+
+    def words(self, tick: float) -> str: ...
 
 
 class LinearAxis:
@@ -34,22 +37,45 @@ class LinearAxis:
         """Returns the place of a number in pixels."""
         return self._start + (value - self._low) / (self._high - self._low) * (self._end - self._start)
 
+    def words(self, tick: float) -> str:
+        """Returns a tick as it is written."""
+        return f"{tick:,g}"
+
 
 class LogAxis:
-    """Positive numbers by their logarithms; the ticks are 1, 2 and 5 times powers of ten, or the powers alone."""
+    """Numbers by their logarithms, from one power of ten to another; what is outside lies at the nearer end.
 
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        first, last = math.floor(math.log10(low)), max(math.ceil(math.log10(high)), math.floor(math.log10(low)) + 1)
-        factors = (1, 2, 5) if last - first <= 2 else (1,)
-        inner = [factor * 10.0**power for power in range(first, last) for factor in factors]
-        self.ticks = [*inner, 10.0**last]
-        self._first, self._last = first, last
+    The ticks are 1, 2 and 5 times powers of ten where there is room for so many, else powers alone.
+    """
+
+    def __init__(
+        self, values: Sequence[float], start: float, end: float, most_decades: int = 9, most_ticks: int = 6
+    ) -> None:
+        found = [math.log10(value) for value in values if _LEAST < value < math.inf]
+        top = math.ceil(max(found, default=0.0))
+        # The noise of exact numbers reaches down for ever, and is nothing that anyone looks at.
+        self._low = max(math.floor(min(found, default=-1.0)), top - most_decades)
+        self._high = max(top, self._low + 1)
         self._start, self._end = start, end
+        decades = self._high - self._low
+        fine = 3 * decades < most_ticks
+        powers = range(self._low, self._high + 1, 1 if fine else math.ceil(decades / (most_ticks - 1)))
+        factors = (1, 2, 5) if fine else (1,)
+        self.ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
+        self.ticks = [tick for tick in self.ticks if tick <= float(f"1e{self._high}")]
 
     def place(self, value: float) -> float:
         """Returns the place of a number in pixels."""
-        share = (math.log10(value) - self._first) / (self._last - self._first)
+        power = math.log10(value) if value > _LEAST else self._low
+        share = (min(max(power, self._low), self._high) - self._low) / (self._high - self._low)
         return self._start + share * (self._end - self._start)
+
+    def words(self, tick: float) -> str:
+        """Returns a tick as it is written."""
+        if 1e-4 < tick < 1e4:
+            return f"{tick:g}"
+        factor, _, power = f"{tick:.0e}".partition("e")
+        return f"{factor}e{int(power)}"
 
 
 def _round_step(span: float) -> float:
@@ -64,10 +90,10 @@ def grid(x_axis: Axis, y_axis: Axis, x_name: str) -> list[str]:
     for value in y_axis.ticks:
         y = y_axis.place(value)
         lines.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        lines.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+        lines.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{y_axis.words(value)}</text>')
     for value in x_axis.ticks:
         x = x_axis.place(value)
-        lines.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:,g}</text>')
+        lines.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x_axis.words(value)}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     lines.append(f'<text x="{middle:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_name)}</text>')
     return lines

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgeft.files import read_object, write_text
 from edgeft.graph import Graph
 from edgeft.loss_curve import read_metrics
+from edgeft.pareto import TradeOff
 from edgeft.parity.page import Training, origin_here, page
 from edgeft.parity.scored import Checked, read_records
 
 REPORT = "report.html"
 
 
-def write_run_report(graph: Graph) -> Path | None:
-    """Writes report.html into the run and returns its path; None where no file has been checked."""
+def write_run_report(graph: Graph, trade_offs: Sequence[TradeOff] = ()) -> Path | None:
+    """Writes report.html into the run and returns its path; None where no file has been checked.
+
+    `trade_offs` are the quantized files, for the picture of size against divergence.
+    """
     by_type = dict(_checked(graph))
     if not by_type:
         return None
     path = graph.run.root / REPORT
-    write_text(path, page(list(by_type.values()), origin_here(dict(_hashes(graph))), _training(graph)))
+    write_text(path, page(list(by_type.values()), origin_here(dict(_hashes(graph))), _training(graph, trade_offs)))
     return path
 
 
@@ -41,7 +45,7 @@ def _hashes(graph: Graph) -> Iterator[tuple[str, str]]:
                 yield entry["path"], entry["sha256"]
 
 
-def _training(graph: Graph) -> Training:
+def _training(graph: Graph, trade_offs: Sequence[TradeOff]) -> Training:
     scores = {name: read_object(graph.eval_report(name).path / "eval.json") for name in graph.file_types}
     survival = {name: read_object(graph.run.path(f"quantized/{name}") / "survival.json") for name in graph.file_types}
     return Training(
@@ -54,4 +58,5 @@ def _training(graph: Graph) -> Training:
             for name, found in scores.items()
             if "tokens_per_second" in found
         },
+        trade_offs,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from edgeft.pareto import TradeOff, pareto_svg
+from edgeft.pareto import TradeOff, marks, pareto_axes, pareto_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 FILES = [
@@ -38,3 +38,19 @@ def test_equal_factors_are_equal_distances() -> None:
 def test_one_file_and_none_are_pictures_too() -> None:
     for files in ([], FILES[:1]):
         assert ElementTree.fromstring(pareto_svg(files, "few")).tag == f"{SVG}svg"
+
+
+def test_labels_do_not_hide_one_another() -> None:
+    files = [TradeOff(f"type-{n}", 6_000_000 + 5_000 * n, 2e-3 + 1e-4 * n, "fixed") for n in range(3)]
+    files += [TradeOff("the smallest", 3_000_000, 1e-2, "fixed"), TradeOff("the largest", 9_000_000, 1e-4, "fitted")]
+    axes = pareto_axes(files, (0, 600), (300, 0))
+    placed = marks(files, *axes)
+    boxes = []
+    for one in placed:
+        width = 7 * len(one.trade_off.label)
+        left = one.label_x - (width if one.anchor == "end" else 0)
+        boxes.append((left, one.label_y - 10, left + width, one.label_y))
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        assert left >= 0 and right <= 608
+        apart = [right <= o[0] or o[2] <= left or bottom <= o[1] or o[3] <= top for o in boxes[:number]]
+        assert all(apart), placed[number]

@@ -80,6 +80,9 @@ def test_summary_has_a_row_for_each_model(finished: Path) -> None:
     assert by_name["F16"]["verdict"] == "pass"
     picture = (finished / "run" / "pareto.svg").read_text()
     assert ">Q8_0<" in picture and ">Q4_K_M<" in picture and ">F16<" not in picture
+    page = ElementTree.fromstring((finished / "run" / "report.html").read_text().partition("\n")[2])
+    dots = [one for one in page.iter("g") if one.find("circle[@class='file-dot fixed']") is not None]
+    assert [one.findtext("text") for one in dots] == ["Q8_0", "Q4_K_M"]
 
 
 def test_a_second_run_does_nothing(config: Path) -> None:

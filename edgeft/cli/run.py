@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ from edgeft.errors import GateError, Problem
 from edgeft.files import human_size, write_text
 from edgeft.graph import Graph
 from edgeft.pipeline import Pipeline, Step
-from edgeft.summary import describe, summarize, write_summary
+from edgeft.summary import describe, summarize, trade_offs, write_summary
 
 
 @click.command()
@@ -56,7 +57,7 @@ def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], 
         output.line(f"{', '.join(stages) or 'everything'}: up to date, nothing to do ({shown(graph.run.root)})")
     elif any(step.node.stage in ("parity", "eval") for step in steps):
         output.summary(rows)
-        pages = [shown(path) for path in (written, _write_report(graph)) if path is not None]
+        pages = [shown(path) for path in (written, _write_report(graph, rows)) if path is not None]
         output.line("\n" + "\n".join(pages))
     failed = [row["name"] for row in rows if row["verdict"] == "fail"]
     if failed and any(step.node.stage == "parity" for step in steps):
@@ -64,10 +65,10 @@ def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], 
         raise GateError(Problem(f"{c['rung']}: {c['cause']}", f"parity of {c['type']}", c["where"]) for c in causes)
 
 
-def _write_report(graph: Graph) -> Path | None:
+def _write_report(graph: Graph, rows: Sequence[Mapping[str, Any]]) -> Path | None:
     from edgeft.run_report import write_run_report
 
-    return write_run_report(graph)
+    return write_run_report(graph, trade_offs(graph, rows))
 
 
 def _forecast(graph: Graph, stages: set[str], output: Output) -> None:

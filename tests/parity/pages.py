@@ -11,6 +11,7 @@ from edgeft.artifacts import GgufFile, Reference
 from edgeft.config import ConvertConfig, ParityConfig, ParityThresholds
 from edgeft.convert import convert
 from edgeft.dataset.records import read_records
+from edgeft.pareto import TradeOff
 from edgeft.parity.check import check_file
 from edgeft.parity.page import Training
 from edgeft.parity.record import record_reference
@@ -43,6 +44,11 @@ TRAINING = Training(
     },
     {"Q8_0": {"cosine": 0.75, "norm_ratio": 1.25, "unchanged_codes": 0.5}},
     {"model-F16.gguf": 12.5, "model-Q8_0.gguf": 25.0},
+    [
+        TradeOff("Q8_0", 10_200_000, 2e-5, "fixed"),
+        TradeOff("Q4_K_M", 6_060_000, 1.1e-3, "fixed"),
+        TradeOff("<fitted>", 6_040_000, 7e-4, "fitted"),
+    ],
 )
 
 

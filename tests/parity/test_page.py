@@ -20,8 +20,8 @@ from edgeft.parity.page.document import verdict_sentence
 from edgeft.parity.page.figures import percent
 from edgeft.parity.page.markup import element, visible
 from edgeft.parity.page.pictures import by_layer
-from edgeft.parity.page.plot import LogAxis
 from edgeft.parity.scored import Checked, ScoredRecord, read_records, write_records
+from edgeft.plot import LogAxis
 from parity.pages import EVIL, TRAINING, make_checked
 
 ORIGIN = Origin("edgeft parity check 'a <b>'", "2026-01-02T03:04:05Z", {"edgeft": "1"}, {"model-F16.gguf": "ab" * 32})
@@ -271,6 +271,21 @@ def test_the_training_is_shown_where_it_is_known(document: ElementTree.Element, 
     assert "tokens/s" not in said(by_id(bare, "overview"))
 
 
+def test_quantized_files_are_drawn_by_size_and_divergence(
+    document: ElementTree.Element, checked: list[Checked]
+) -> None:
+    dots = [one for one in by_id(document, "overview").iter("circle") if "file-dot" in one.attrib["class"]]
+    assert [one.attrib["class"] for one in dots] == ["file-dot fixed", "file-dot fixed", "file-dot fitted"]
+    places = [(float(one.attrib["cx"]), -float(one.attrib["cy"])) for one in dots]
+    sizes, klds = ([getattr(one, key) for one in TRAINING.trade_offs] for key in ("size_bytes", "kld"))
+    for axis, values in zip(zip(*places, strict=True), (sizes, klds), strict=True):
+        assert sorted(range(3), key=axis.__getitem__) == sorted(range(3), key=values.__getitem__)
+    text = said(by_id(document, "overview"))
+    assert "<fitted>" in text and "fitted to a budget" in text
+    few = replace(TRAINING, trade_offs=TRAINING.trade_offs[:1])
+    assert "Size against divergence" not in said(by_id(parsed(page(checked, ORIGIN, few)), "overview"))
+
+
 def test_how_it_was_made(document: ElementTree.Element, checked: list[Checked]) -> None:
     text = said(by_id(document, "made"))
     for words in (ORIGIN.command, ORIGIN.made, "ab" * 32, checked[0].report["runtime"], "float32"):
@@ -285,8 +300,12 @@ def test_percent_never_rounds_to_all_or_nothing() -> None:
 
 def test_a_logarithmic_axis() -> None:
     axis = LogAxis([1e-3, 0.5], 0, 30)
-    assert [place for _, place in axis.ticks()] == pytest.approx([0, 10, 20, 30])
+    assert [axis.words(tick) for tick in axis.ticks] == ["0.001", "0.01", "0.1", "1"]
+    assert [axis.place(tick) for tick in axis.ticks] == pytest.approx([0, 10, 20, 30])
     assert axis.place(1e-2) == pytest.approx(10)
     assert axis.place(0.0) == axis.place(1e-9) == axis.place(-1.0) == 0  # what is below lies at the beginning
     assert axis.place(math.inf) == 30
-    assert list(LogAxis([], 0, 1).ticks()) and list(LogAxis([0.0], 0, 1).ticks())
+    assert LogAxis([], 0, 1).ticks and LogAxis([0.0], 0, 1).ticks
+    fine = LogAxis([2e-5, 5e-5], 0, 1)
+    assert [fine.words(tick) for tick in fine.ticks] == ["1e-5", "2e-5", "5e-5", "1e-4"]
+    assert len(LogAxis([1e-9, 1.0], 0, 1).ticks) <= 6

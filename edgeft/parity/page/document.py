@@ -7,18 +7,21 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from edgeft.pareto import TradeOff
 from edgeft.parity.formats import nats, sentence
 from edgeft.parity.page.figures import number, percent, ratio, size
 from edgeft.parity.page.ladder import ladder, status_mark
-from edgeft.parity.page.markup import Content, Markup, element
+from edgeft.parity.page.markup import Content, Markup, element, joined
 from edgeft.parity.page.origin import Origin, Training, origin_section, table, training_section
-from edgeft.parity.page.pictures import Row, bars, by_layer, by_position, by_record, intervals
+from edgeft.parity.page.pictures import Row, bars, by_layer, by_position, by_record, intervals, sizes_and_divergences
 from edgeft.parity.page.plot import panel
 from edgeft.parity.page.records import MOST_RECORDS, legend, worst_first, worst_records
 from edgeft.parity.page.style import SCRIPT, STYLE
 from edgeft.parity.scored import Checked
 
 Report = dict[str, Any]
+
+_KINDS = {"fixed": "a fixed type", "fitted": "fitted to a budget"}
 
 
 def page(checked: Sequence[Checked], origin: Origin, training: Training | None = None) -> str:
@@ -105,7 +108,18 @@ def _overview(reports: Sequence[Report], known: Training) -> Markup:
     if any(speeds):
         headings.append("tokens/s")
     drawn = element("div", *_pictures(reports, labels, speeds), class_="pictures three")
-    return element("section", element("h2", "Size, quality, speed"), table(headings, rows), drawn, id="overview")
+    heading = element("h2", "Size, quality, speed")
+    return element("section", heading, table(headings, rows), drawn, _trade_offs(known.trade_offs), id="overview")
+
+
+def _trade_offs(files: Sequence[TradeOff]) -> Markup | None:
+    """Returns the quantized files by size and divergence; nothing of a single one."""
+    if len(files) < 2:
+        return None
+    kinds = [kind for kind in ("fixed", "fitted") if any(one.kind == kind for one in files)]
+    keys = (element("span", _KINDS[kind], class_=f"key {kind}") for kind in kinds)
+    drawn = panel("Size against divergence", sizes_and_divergences(files), joined("mean KLD in nats", *keys))
+    return element("div", drawn, class_="pictures")
 
 
 def _numbers(report: Report) -> list[Content]:

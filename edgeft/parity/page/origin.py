@@ -14,6 +14,7 @@ from typing import Any
 from edgeft import __version__
 from edgeft.cores import available_cores
 from edgeft.files import human_size
+from edgeft.pareto import TradeOff
 from edgeft.parity.formats import nats
 from edgeft.parity.page.figures import number, percent, ratio
 from edgeft.parity.page.markup import Content, Markup, element, joined
@@ -40,7 +41,7 @@ class Training:
 
     `metrics` are the lines of the training's metrics.jsonl, `merge_base` is merge.json, `survival` has the `overall` of
     each survival.json by the run's name of the file, `tokens_per_second` the speed of generation that the evaluation
-    measured, by the file's own name.
+    measured, by the file's own name. `trade_offs` are the quantized files, drawn where there are several.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Training:
     merge_base: Mapping[str, Any] = field(default_factory=dict)
     survival: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tokens_per_second: Mapping[str, float] = field(default_factory=dict)
+    trade_offs: Sequence[TradeOff] = ()
 
 
 def origin_here(hashes: Mapping[str, str]) -> Origin:

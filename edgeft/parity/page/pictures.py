@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from edgeft.files import human_size
 from edgeft.loss_curve import curves
+from edgeft.pareto import TradeOff, marks, pareto_axes
 from edgeft.parity.formats import nats
 from edgeft.parity.page.markup import Markup, element
-from edgeft.parity.page.plot import NARROW, WIDTH, LogAxis, line, picture, text
+from edgeft.parity.page.plot import NARROW, WIDTH, line, picture, text
 from edgeft.parity.scored import ScoredRecord
-from edgeft.plot import LinearAxis
+from edgeft.plot import Axis, LinearAxis, LogAxis
 
 _ROW, _FOOT = 44, 26
 _LEFT, _RIGHT, _TOP, _HEIGHT = 44, 8, 10, 220
+_HIGH = 280
 _MOST_COLUMNS = 64
 _MOST_POINTS = 400
 
@@ -53,8 +56,9 @@ def intervals(rows: Sequence[Row], title: str) -> Markup:
     axis = LogAxis(around, 8, NARROW - 8, most_decades=12)
     foot = _ROW * len(rows)
     parts = [line(8, y, NARROW - 8, y, "grid") for y in (_ROW * n + 27 for n in range(len(rows)))]
-    for words, x in axis.ticks():
-        parts += [line(x, 22, x, foot, "grid"), text(x, foot + 16, words, "middle", "tick")]
+    for tick in axis.ticks:
+        x = axis.place(tick)
+        parts += [line(x, 22, x, foot, "grid"), text(x, foot + 16, axis.words(tick), "middle", "tick")]
     for number, row in enumerate(rows):
         y = _ROW * number
         parts += _label(row, y)
@@ -127,12 +131,33 @@ def by_layer(layers: Sequence[Mapping[str, Any]]) -> Markup:
     return picture(_HEIGHT, "hidden states by layer", [*parts, *_below(*ends, "layer")])
 
 
-def _heights(axis: LogAxis) -> list[Markup]:
+def sizes_and_divergences(files: Sequence[TradeOff]) -> Markup:
+    """Returns each file as a dot, its divergence by its logarithm over its size."""
+    bottom = _HIGH - 40
+    across, up = pareto_axes(files, (_LEFT, WIDTH - _RIGHT), (bottom, _TOP))
+    parts = [*_heights(up), *_widths(across, "size of the file, MB", bottom)]
+    for mark in marks(files, across, up):
+        one = mark.trade_off
+        told = element("title", f"{one.label}: {human_size(one.size_bytes)}, mean KLD {nats(one.kld)}")
+        dot = element("circle", cx=f"{mark.x:.1f}", cy=f"{mark.y:.1f}", r=4.5, class_=f"file-dot {one.kind}")
+        parts.append(element("g", told, dot, text(mark.label_x, mark.label_y, one.label, mark.anchor, "file-name")))
+    return picture(_HIGH, "divergence of each file over its size", parts)
+
+
+def _heights(axis: Axis) -> list[Markup]:
     """Returns the lines of an upright axis, and what they stand for."""
     parts: list[Markup] = []
-    for words, y in axis.ticks():
-        parts += [line(_LEFT, y, WIDTH - _RIGHT, y, "grid"), text(_LEFT - 6, y + 4, words, "end", "tick")]
+    for tick in axis.ticks:
+        y = axis.place(tick)
+        parts += [line(_LEFT, y, WIDTH - _RIGHT, y, "grid"), text(_LEFT - 6, y + 4, axis.words(tick), "end", "tick")]
     return parts
+
+
+def _widths(axis: Axis, words: str, bottom: float) -> list[Markup]:
+    """Returns the numbers of an axis below a picture, at most six or so, and what they are."""
+    ticks = axis.ticks[:: math.ceil(len(axis.ticks) / 6)]
+    parts = [text(axis.place(tick), bottom + 18, axis.words(tick), "middle", "tick") for tick in ticks]
+    return [*parts, text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 34, words, "middle", "tick")]
 
 
 def _below(first: str, last: str, words: str) -> list[Markup]:
@@ -177,13 +202,7 @@ def losses(metrics: Sequence[Mapping[str, Any]]) -> Markup | None:
     bottom = _HEIGHT - 40
     across = LinearAxis(0, max(step for step, _ in everything), _LEFT, WIDTH - _RIGHT)
     up = LinearAxis(min(0, *(loss for _, loss in everything)), max(loss for _, loss in everything), bottom, _TOP)
-    parts: list[Markup] = []
-    for value in up.ticks:
-        y = up.place(value)
-        parts += [line(_LEFT, y, WIDTH - _RIGHT, y, "grid"), text(_LEFT - 6, y + 4, f"{value:g}", "end", "tick")]
-    for value in across.ticks[:: math.ceil(len(across.ticks) / 6)]:
-        parts.append(text(across.place(value), bottom + 18, f"{value:,g}", "middle", "tick"))
-    parts.append(text((_LEFT + WIDTH - _RIGHT) / 2, bottom + 34, "step", "middle", "tick"))
+    parts = [*_heights(up), *_widths(across, "step", bottom)]
     for name, points in drawn.items():
         thinned = points[:: math.ceil(len(points) / _MOST_POINTS)]
         places = [(across.place(step), up.place(loss)) for step, loss in thinned]

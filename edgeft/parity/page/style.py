@@ -68,7 +68,7 @@ figcaption strong { color: var(--ink); font-size: .875rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { fill: var(--ink); font-size: 14px; }
 svg text.value { text-anchor: end; }
-svg text.tick { fill: var(--muted); font-size: 12px; }
+svg text.tick { fill: var(--muted); font-size: 12px; } svg text.file-name { font-size: 12px; }
 .grid { stroke: var(--rule); } .bar { fill: var(--bar); } .limit { stroke: var(--ink); stroke-width: 2; }
 .interval { stroke-width: 3; stroke-opacity: .45; }
 .interval.pass { stroke: var(--pass); } .interval.fail { stroke: var(--fail); }
@@ -82,6 +82,9 @@ a:hover .mean { fill: var(--second); } a:hover .reach { stroke: var(--second); s
 .key::before { content: ""; display: inline-block; width: 14px; height: 3px; margin: 0 6px 3px 10px;
   background: var(--bar); }
 .key.evaluation::before { background: var(--second); }
+.key.fixed::before, .key.fitted::before { width: 9px; height: 9px; border-radius: 50%; margin-bottom: 0; }
+.key.fixed::before { background: var(--second); }
+.file-dot.fixed { fill: var(--second); } .file-dot.fitted { fill: var(--bar); }
 .ladder { list-style: none; padding: 0; margin: 20px 0; border-top: 1px solid var(--rule); font-size: .9375rem; }
 .ladder li { border-bottom: 1px solid var(--rule); padding: 8px 0; }
 .rung { display: grid; grid-template-columns: 6.5rem 8.5rem 1fr 1rem; gap: 0 8px; align-items: baseline; }
