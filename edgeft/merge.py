@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from edgeft.artifacts import Checkpoint, Trained
+from edgeft.device import Device
 from edgeft.files import list_files, require_free_disk, write_json, write_text
 from edgeft.given_template import GivenTemplate, given_template
 from edgeft.progress import Progress, silent
@@ -23,7 +24,7 @@ from edgeft.weights import (
 from edgeft.weights.saving import write_weights
 
 if TYPE_CHECKING:
-    from edgeft.hf import Device, PreTrainedModel
+    from edgeft.hf import PreTrainedModel
 
 MergeBase = Literal["original", "dequantized"]
 """Which weights an adapter is merged into: the base's own, or as NF4 rounds them."""
@@ -36,19 +37,21 @@ _TOKENIZER_FILES = (
 _KEPT_SUFFIXES = {".json", ".jinja", ".model", ".txt"}
 
 
-def merge(base: Checkpoint, trained: Trained, out: Path, progress: Progress = silent) -> Checkpoint:
+def merge(
+    base: Checkpoint, trained: Trained, out: Path, progress: Progress = silent, device: Device = "cpu"
+) -> Checkpoint:
     """Folds an adapter into its base and writes the folder `out`, loadable by transformers, vLLM and llama.cpp.
 
     A checkpoint that was trained whole passes through: its weights, with the base's other files.
 
-    Each tensor is merged in float32 and rounded once to the base's dtype. Configuration, generation configuration,
-    tokenizer files (tokenizer.model too) and chat template are the base's own bytes; a base without a chat template is
-    given one, and the end token of that. config.json says it where the adapter unties embedding and output matrix or
-    enlarges the vocabulary; then the adapter's tokenizer takes the place of the base's.
+    Each tensor is merged in float32, on `device`, and rounded once to the base's dtype. Configuration, generation
+    configuration, tokenizer files (tokenizer.model too) and chat template are the base's own bytes; a base without a
+    chat template is given one, and the end token of that. config.json says it where the adapter unties embedding and
+    output matrix or enlarges the vocabulary; then the adapter's tokenizer takes the place of the base's.
     Peak memory is a few times the largest tensor. Raises EdgeftError, before anything is written, when the adapter does
     not fit the base.
     """
-    return write_merged(merged_weights(base, trained, "original"), base, out, progress)
+    return write_merged(merged_weights(base, trained, "original", device), base, out, progress)
 
 
 def write_merged(weights: TunedWeights, base: Checkpoint, out: Path, progress: Progress = silent) -> Checkpoint:
@@ -72,26 +75,27 @@ def write_merged(weights: TunedWeights, base: Checkpoint, out: Path, progress: P
     return Checkpoint.open(out)
 
 
-def merged_weights(base: Checkpoint, trained: Trained, merge_base: MergeBase) -> TunedWeights:
+def merged_weights(base: Checkpoint, trained: Trained, merge_base: MergeBase, device: Device = "cpu") -> TunedWeights:
     """Returns the adapter folded into the original weights, or into those that 4-bit training computed with.
 
-    A checkpoint that was trained whole is all there is.
+    `device` computes; the tensors are on the CPU. A checkpoint that was trained whole is all there is.
     """
     original = CheckpointWeights(base)
     if isinstance(trained, Checkpoint):
         return WholeWeights(original, trained)
     if merge_base == "original":
-        return MergedWeights(original, trained)
+        return MergedWeights(original, trained, device)
     from edgeft import hf
 
-    return MergedWeights(RoundedWeights(original, hf.nf4_names(base.config()), hf.nf4_rounded), trained)
+    rounded = RoundedWeights(original, hf.nf4_names(base.config()), hf.nf4_rounded, device)
+    return MergedWeights(rounded, trained, device)
 
 
 def load_merged(base: Checkpoint, trained: Trained, merge_base: MergeBase, device: Device) -> PreTrainedModel:
     """Returns the merged model in float32, in evaluation mode; no checkpoint of it is written."""
     from edgeft import hf
 
-    weights = merged_weights(base, trained, merge_base)
+    weights = merged_weights(base, trained, merge_base, device)
     tensors = {name: weights.read(name) for name in weights.specs}
     return hf.load_tensors({**base.config(), **weights.config_changes}, tensors, device, torch.float32)
 

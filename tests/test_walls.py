@@ -32,6 +32,7 @@ LEVELS = {
     "plot": 0,
     "progress": 0,
     "artifacts": 1,
+    "device": 1,
     "files": 1,
     "loss_curve": 1,
     "metric": 1,

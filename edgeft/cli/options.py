@@ -30,6 +30,9 @@ SIZE = _Size()
 AT_LEAST_ONE = click.IntRange(min=1)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True, help="where it computes"
+)
 config_option = click.option(
     "-c", "--config", "config_path", type=FILE, default=Path("edgeft.toml"), show_default=True, help="configuration"
 )

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import click
 
 from edgeft.artifacts import open_trained
-from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, shown
+from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, device_option, shown
 from edgeft.cli.recipes import recipe_options, recipes, targets
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
+from edgeft.device import pick_device
 from edgeft.files import human_size, making_folder
 
 
@@ -20,7 +21,8 @@ from edgeft.files import human_size, making_folder
 @click.argument("base", type=str)
 @click.argument("adapter", type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="folder of the merged checkpoint; must not exist")
-def merge(base: str, adapter: Path, out: Path) -> None:
+@device_option
+def merge(base: str, adapter: Path, out: Path, device: Literal["auto", "cuda", "cpu"]) -> None:
     """Folds the adapter folder ADAPTER into the checkpoint BASE (a folder or a hub id), tensor by tensor.
 
     What was trained whole (train.method = "full") passes through and gets the base's tokenizer.
@@ -29,7 +31,7 @@ def merge(base: str, adapter: Path, out: Path) -> None:
 
     output = Output()
     with making_folder(out) as partial, output.progress("merge") as progress:
-        fold(checkpoint_named(base), open_trained(adapter), partial, progress)
+        fold(checkpoint_named(base), open_trained(adapter), partial, progress, pick_device(device))
     output.line(f"{shown(out.absolute())}: merged")
 
 
@@ -44,6 +46,7 @@ def merge(base: str, adapter: Path, out: Path) -> None:
 @recipe_options
 @click.option("--name", help="the model's name in the file")
 @click.option("--split-max-size", type=SIZE, default=0, help="as 2G or 500M: several files, each up to this size")
+@device_option
 @click.option("--converter", help='a llama.cpp checkout whose converter to run, or "fetched"; for other architectures')
 def convert(
     model: str,
@@ -53,6 +56,7 @@ def convert(
     types: tuple[str, ...],
     name: str | None,
     split_max_size: int,
+    device: Literal["auto", "cuda", "cpu"],
     converter: str | None,
     **asked: Any,
 ) -> None:
@@ -71,7 +75,7 @@ def convert(
     if adapter is None:
         weights: Weights = CheckpointWeights(source)
     else:
-        weights = merged_weights(source, open_trained(adapter), "original")
+        weights = merged_weights(source, open_trained(adapter), "original", pick_device(device))
     origin = None if adapter is None else Origin(model, source.path, adapter)
     config = ConvertConfig(dtype=dtype, name=name, converter=converter)
     planners: list[Planner | None] = [partial(plan_quantization, recipe=recipe) for recipe in made]

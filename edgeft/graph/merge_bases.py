@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgeft.artifacts import Checkpoint, GgufFile, Tokens, Trained
 from edgeft.config import Config
+from edgeft.device import pick_device
 from edgeft.graph.importance import write_importance
 from edgeft.progress import Progress
 
@@ -68,7 +69,7 @@ class MergeBases:
         from edgeft.merge import merged_weights, write_merged
         from edgeft.weights import CheckpointWeights
 
-        weights = merged_weights(self.base, self.trained, name)
+        weights = merged_weights(self.base, self.trained, name, pick_device(self.config.train.device))
         config = self.config.convert.model_copy(update={"random_texts": 0})
         if config.converter is None:
             return convert(weights, self.base, config, work / "unquantized.gguf")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.artifacts import Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens, open_trained
 from edgeft.config import Config, ConvertConfig
+from edgeft.device import pick_device
 from edgeft.files import parse_size, read_object
 from edgeft.rundir import RunDir
 
@@ -112,7 +113,8 @@ class Places:
         """The trained model's weights, an adapter folded in on the way."""
         from edgeft.merge import merged_weights
 
-        return merged_weights(self.base, open_trained(self.trained), self.merge_base)
+        device = pick_device(self.config.train.device)
+        return merged_weights(self.base, open_trained(self.trained), self.merge_base, device)
 
     @property
     def convert_config(self) -> ConvertConfig:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
+from edgeft.device import Device, pick_device
 from edgeft.hf.adapters import add_lora, causal_model
 from edgeft.hf.combining import COMBINE_METHODS, HALVES_METHODS, Combining, combine_lora
 from edgeft.hf.layers import AdaptedLinear, adapted_linear, register_attention
 from edgeft.hf.lora_files import Layers, model_layers, write_lora_config
 from edgeft.hf.methods import load_adapted, load_for_training, save_trained
 from edgeft.hf.models import (
-    Device,
     compute_dtype,
     generate,
     hub_config,
@@ -22,7 +22,6 @@ from edgeft.hf.models import (
     load_model,
     load_quantized,
     logits,
-    pick_device,
     quiet,
     resolve_checkpoint,
     seed_everything,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from edgeft.artifacts import Adapter
+from edgeft.device import Device
 from edgeft.hf.lora_files import Layers
-from edgeft.hf.models import Device, seed_everything
+from edgeft.hf.models import seed_everything
 from edgeft.hf.streamed import empty_model
 from edgeft.progress import Progress, silent
 

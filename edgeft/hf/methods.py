@@ -10,9 +10,10 @@ import torch
 
 from edgeft.artifacts import METHOD_RECORD, Adapter, Checkpoint
 from edgeft.config import QuantizationConfig, TrainConfig
+from edgeft.device import Device
 from edgeft.files import read_object, write_json
 from edgeft.hf.adapters import add_ia3, add_lora, set_all_trainable
-from edgeft.hf.models import Device, compute_dtype, load_model, load_quantized
+from edgeft.hf.models import compute_dtype, load_model, load_quantized
 from edgeft.hf.starts import MOVED_STARTS, fold_start, save_difference, start_adapter
 from edgeft.progress import Progress, silent
 

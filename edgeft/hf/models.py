@@ -14,15 +14,13 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from edgeft.artifacts import Checkpoint
 from edgeft.config import QuantizationConfig
+from edgeft.device import Device
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers import PreTrainedTokenizerFast as Tokenizer
-
-Device = Literal["cuda", "cpu"]
-
 
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
@@ -59,17 +57,6 @@ def _asking_the_hub(base: str, what: str) -> Iterator[None]:
             where=f"model.base: {base}",
             remedy="check the name and the network, log in for a gated model, or give a local folder",
         ) from error
-
-
-def pick_device(wanted: Literal["auto", "cuda", "cpu"]) -> Device:
-    """Returns the device to use; raises EdgeftError when CUDA is asked for and there is none."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise EdgeftError(
-            "a CUDA GPU is asked for and torch sees none",
-            where="train.device",
-            remedy='set it to "auto" or "cpu", or install a CUDA build of torch and check nvidia-smi',
-        )
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def join_processes(device: Device) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from edgeft.hf.models import Device
+from edgeft.device import Device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

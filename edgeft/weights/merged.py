@@ -15,11 +15,14 @@ from edgeft.files import read_object
 from edgeft.weights.adapter import AdapterTensors
 from edgeft.weights.changes import ChangeReader, is_vocabulary
 from edgeft.weights.checkpoint import BaseWeights, TensorSpec
+from edgeft.weights.computing import Computing
 from edgeft.weights.updates import Rows, Update, same_update
 
 _HEADS = ("lm_head.weight", "embed_out.weight")
 # Blocks of rows that stay in a core's cache while they are widened, updated and rounded.
 _BLOCK_ELEMENTS = 1 << 18
+# Blocks that keep a GPU busy: a thread holds about 50 MB of its memory.
+_DEVICE_BLOCK_ELEMENTS = 1 << 22
 
 
 class MergedWeights:
@@ -29,12 +32,15 @@ class MergedWeights:
     experts by `target_parameters`, trained tokens, whole modules saved), IA3, and trained tokens alone. Where it gives
     embedding and output matrix different values and the base ties them, the output matrix becomes a tensor of its own.
 
+    With `device` "cuda" the products are computed there, as long as that goes on: see `Computing`.
+
     Raises EdgeftError, every problem at once, for an adapter that names a tensor the base lacks, has another shape,
     was trained on another base, or uses a method that cannot be merged.
     """
 
-    def __init__(self, base: BaseWeights, adapter: Adapter) -> None:
+    def __init__(self, base: BaseWeights, adapter: Adapter, device: str = "cpu") -> None:
         self._base = base
+        self._computing = Computing(device)
         self._tensors = AdapterTensors(adapter)
         tie = find_tie(base)
         self._sources = {} if tie is None else {tie.head: tie.embedding}
@@ -76,14 +82,17 @@ class MergedWeights:
         dtype = self.specs[name].dtype
         updates = self._changes.updates.get(name, ())
         if not all(update.by_rows for update in updates):
-            return self._merge(self._source(name), updates, 0).to(dtype)[start:stop]
+            return self._merge(self._source(name), updates, 0, dtype)[start:stop]
         source = self._source(name)[start:stop]
         if not updates:
             return source.to(dtype)
+        elements = _BLOCK_ELEMENTS if self._computing.device == "cpu" else _DEVICE_BLOCK_ELEMENTS
+        step = max(1, elements // max(1, source[0].numel()))
+        if step >= len(source):
+            return self._merge(source, updates, start, dtype)
         merged = torch.empty(source.shape, dtype=dtype)
-        step = max(1, _BLOCK_ELEMENTS // max(1, source[0].numel()))
         for place in range(0, len(source), step):
-            merged[place : place + step] = self._merge(source[place : place + step], updates, start + place)
+            merged[place : place + step] = self._merge(source[place : place + step], updates, start + place, dtype)
         return merged
 
     def updates(self, name: str) -> Sequence[Update] | None:
@@ -93,7 +102,8 @@ class MergedWeights:
     def before_and_after(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns one tensor of the base and what the adapter makes of it, both float32 and not rounded."""
         before = self._base.read(self._sources.get(name, name)).float()
-        return before, self._merge(self._source(name), self._changes.updates.get(name, ()), 0)
+        updates = self._changes.updates.get(name, ())
+        return before, self._merge(self._source(name), updates, 0, torch.float32)
 
     def whole(self, name: str) -> bool:
         """Returns whether every row of a tensor takes all of them."""
@@ -101,12 +111,15 @@ class MergedWeights:
         from_base = name not in self._changes.replaced
         return not all(u.by_rows for u in updates) or (from_base and self._base.whole(self._sources.get(name, name)))
 
-    def _merge(self, source: torch.Tensor, updates: Sequence[Update], start: int) -> torch.Tensor:
-        """Returns rows of the source, from `start` of the tensor on, with every update, float32."""
-        block = source.to(torch.float32, copy=True)
-        for update in updates:
-            block = update.apply(block, start)
-        return block
+    def _merge(self, source: torch.Tensor, updates: Sequence[Update], start: int, dtype: torch.dtype) -> torch.Tensor:
+        """Returns rows of the source, from `start` of the tensor on, with every update, rounded once to `dtype`."""
+
+        def change(block: torch.Tensor) -> torch.Tensor:
+            for update in updates:
+                block = update.apply(block, start)
+            return block
+
+        return self._computing.run(source, change, dtype)
 
     def _source(self, name: str) -> torch.Tensor:
         if key := self._changes.replaced.get(name):

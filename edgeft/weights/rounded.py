@@ -7,18 +7,25 @@ from collections.abc import Callable, Collection
 import torch
 
 from edgeft.weights.checkpoint import BaseWeights, TensorSpec
+from edgeft.weights.computing import Computing
 
 
 class RoundedWeights:
-    """A base whose tensors `names` are put through `rounded`, which takes and returns a whole matrix.
+    """A base whose tensors `names` are put through `rounded`, which takes and returns a whole matrix, float32.
 
-    The result has the base's dtype. The fingerprint is that of the base itself: it is the same base.
+    The result has the base's dtype. `device` is where it computes: see `Computing`. The fingerprint is that of the
+    base itself: it is the same base.
     """
 
     def __init__(
-        self, base: BaseWeights, names: Collection[str], rounded: Callable[[torch.Tensor], torch.Tensor]
+        self,
+        base: BaseWeights,
+        names: Collection[str],
+        rounded: Callable[[torch.Tensor], torch.Tensor],
+        device: str = "cpu",
     ) -> None:
         self._base = base
+        self._computing = Computing(device)
         self._names = frozenset(names)
         self._rounded = rounded
         self.specs: dict[str, TensorSpec] = base.specs
@@ -27,7 +34,7 @@ class RoundedWeights:
     def read(self, name: str) -> torch.Tensor:
         """Returns one tensor, rounded where it is one of those."""
         tensor = self._base.read(name)
-        return self._rounded(tensor).to(tensor.dtype) if name in self._names else tensor
+        return self._computing.run(tensor, self._rounded, tensor.dtype) if name in self._names else tensor
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Returns some rows of one tensor."""

@@ -12,8 +12,8 @@ class Update(Protocol):
     """One change of a tensor.
 
     `shape` is the shape of the tensor that it fits, in which None stands for any size. `apply` changes the rows from
-    `start` on, (rows, ...), float32, in place or not, and returns them. An update that is not `by_rows` has to see
-    the whole tensor at once.
+    `start` on, (rows, ...), float32, in place or not, and returns them; it computes on their device. An update that is
+    not `by_rows` has to see the whole tensor at once.
     """
 
     @property
@@ -51,11 +51,11 @@ class LowRank:
     def apply(self, weight: torch.Tensor, start: int) -> torch.Tensor:
         """The product is scaled and then added, in this order, as peft's `get_delta_weight` does in float32."""
         left = self.left[start : start + len(weight)]
-        weight = weight.add_((left.float() @ self.right.float()).mul_(self.scale))
+        weight = weight.add_((_beside(left, weight) @ _beside(self.right, weight)).mul_(self.scale))
         if self.magnitude is None:
             return weight
         norm = torch.linalg.norm(weight, dim=0 if self.by_columns else 1)
-        magnitude = self.magnitude.float()
+        magnitude = _beside(self.magnitude, weight)
         if self.by_columns:
             return weight.mul_((magnitude / norm).view(1, -1))
         return weight.mul_((magnitude[start : start + len(weight)] / norm).view(-1, 1))
@@ -74,7 +74,7 @@ class Scaled:
         return tuple(None if size == 1 else size for size in self.factor.shape)
 
     def apply(self, weight: torch.Tensor, start: int) -> torch.Tensor:
-        factor = self.factor.float()
+        factor = _beside(self.factor, weight)
         return weight.mul_(factor if factor.shape[0] == 1 else factor[start : start + len(weight)])
 
 
@@ -91,7 +91,7 @@ class Added:
         return tuple(self.bias.shape)
 
     def apply(self, weight: torch.Tensor, start: int) -> torch.Tensor:
-        return weight.add_(self.bias[start : start + len(weight)].float() * self.scale)
+        return weight.add_(_beside(self.bias[start : start + len(weight)], weight) * self.scale)
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,11 @@ class Rows:
             if start <= index < start + len(weight):
                 weight[index - start] = self.rows[place]
         return weight
+
+
+def _beside(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Returns a factor on the device of the weight, float32."""
+    return factor.to(weight.device).float()
 
 
 def same_update(one: Update, other: Update) -> bool:

@@ -109,6 +109,18 @@ def test_merge_equals_peft(case: str, bases: dict[str, Checkpoint], tmp_path: Pa
     assert changed <= MergedWeights(before, adapter).adapted | {"lm_head.weight"}
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("case", CASES)
+def test_a_gpu_merges_the_same(case: str, bases: dict[str, Checkpoint], tmp_path: Path) -> None:
+    name, config = CASES[case]
+    adapter = make_adapter(bases[name], config, tmp_path / "adapter")
+    weights = MergedWeights(CheckpointWeights(bases[name]), adapter, "cuda")
+    ours = {name: weights.read(name) for name in weights.specs}
+    assert torch.cuda.max_memory_allocated() > 0
+    assert_equal(ours, merged_tensors(bases[name], adapter))
+
+
 _UNTYING = {
     "head": lora(target_modules=["lm_head", "q_proj"]),
     "embedding": lora(target_modules=["embed_tokens", "q_proj"]),

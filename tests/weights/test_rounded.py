@@ -12,7 +12,7 @@ from tiny_model import make_model
 from edgeft import hf
 from edgeft.artifacts import Adapter, Checkpoint
 from edgeft.merge import load_merged, merged_weights
-from edgeft.weights import CheckpointWeights
+from edgeft.weights import CheckpointWeights, RoundedWeights
 
 TARGETS = ["q_proj", "v_proj", "down_proj"]
 
@@ -37,6 +37,18 @@ def test_rounding_is_that_of_the_4_bit_model(base: Checkpoint) -> None:
         layer = hf.adapted_linear(module)
         assert layer is not None
         assert torch.equal(hf.nf4_rounded(original.read(f"{name}.weight")), layer.dequantize())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_rounds_as_its_4_bit_model_does(base: Checkpoint, adapter: Adapter) -> None:
+    model = hf.load_quantized(base, "cuda")
+    rounded = RoundedWeights(CheckpointWeights(base), hf.nf4_names(base.config()), hf.nf4_rounded, "cuda")
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit):
+            layer = hf.adapted_linear(module)
+            assert layer is not None
+            torch.testing.assert_close(rounded.read(f"{name}.weight"), layer.dequantize().cpu().float())
 
 
 def test_merged_into_the_rounded_base_is_the_model_that_was_trained(base: Checkpoint, adapter: Adapter) -> None:
