@@ -1,14 +1,15 @@
 """Base and adapter to a merged checkpoint and to GGUF: edgeft beside peft and llama.cpp's own converter, in one run.
 
-    python scripts/bench_weights.py [--shape 1B] [--layers 16] [--ways peft llama.cpp convert] [--work FOLDER]
+    python scripts/bench_weights.py [--shape 1B] [--layers 16] [--rank 16] [--ways peft llama.cpp convert] [--work FOLDER]
 
-Makes a Llama of the shape of Llama-3's 1B or 8B and a rank-16 adapter of all linear layers, with random weights in
-bfloat16, and measures each way in processes of its own: seconds, processor time, the most private (anonymous) memory,
+Makes a Llama of the shape of Llama-3's 1B or 8B and an adapter of all linear layers, with random weights in bfloat16,
+and measures each way in processes of its own: seconds, processor time, the most private (anonymous) memory,
 and the bytes it writes.
 
     peft, peft-cuda  peft's merge_and_unload to a checkpoint, on the CPU and on a GPU
     llama.cpp        llama.cpp's converter on peft's checkpoint
-    merge, convert   edgeft's merge to a checkpoint, and base and adapter to GGUF with none between
+    merge, convert   edgeft's merge to a checkpoint, and base and adapter to GGUF with none between, on the CPU
+    merge-cuda, convert-cuda  the same, the products on a GPU
 
 Ways to the same thing give the same tensors, which is checked.
 """
@@ -38,8 +39,8 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parent.parent
 _SAMPLES_PER_SECOND = 50
-_VOCAB, _RANK = 128256, 16
-_WAYS = ("peft", "peft-cuda", "llama.cpp", "merge", "convert")
+_VOCAB = 128256
+_WAYS = ("peft", "peft-cuda", "llama.cpp", "merge", "merge-cuda", "convert", "convert-cuda")
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ def make_model(folder: Path, shape: Shape) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
-def make_adapter(folder: Path, base: Path, shape: Shape) -> None:
+def make_adapter(folder: Path, base: Path, shape: Shape, rank: int) -> None:
     """Writes a LoRA of every linear layer."""
     folder.mkdir(parents=True)
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": _RANK, "lora_alpha": 2 * _RANK, "lora_dropout": 0.0}
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0}
     config |= {"target_modules": [name.partition(".")[2] for name in shape.linear()]}
     config |= {"base_model_name_or_path": str(base)}
     (folder / "adapter_config.json").write_text(json.dumps(config))
@@ -138,8 +139,8 @@ def make_adapter(folder: Path, base: Path, shape: Shape) -> None:
     for layer in range(shape.layers):
         for name, (n_out, n_in) in shape.linear().items():
             module = f"base_model.model.model.layers.{layer}.{name}"
-            tensors[f"{module}.lora_A.weight"] = _random(_RANK, n_in).float()
-            tensors[f"{module}.lora_B.weight"] = _random(n_out, _RANK).float()
+            tensors[f"{module}.lora_A.weight"] = _random(rank, n_in).float()
+            tensors[f"{module}.lora_B.weight"] = _random(n_out, rank).float()
     save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
@@ -219,12 +220,11 @@ def _read(file: Any, name: str) -> torch.Tensor:
 class Bench:
     """One base and adapter in a folder, and what each way makes of them there."""
 
-    def __init__(self, work: Path, shape: Shape) -> None:
-        self.base, self.adapter = work / "base", work / "adapter"
-        self.merged, self.ours = work / "merged", work / "ours"
-        self.staged, self.direct = work / "theirs.gguf", work / "ours.gguf"
+    def __init__(self, work: Path, shape: Shape, rank: int) -> None:
+        self.work, self.base, self.adapter = work, work / "base", work / "adapter"
+        self.merged, self.staged = work / "merged", work / "theirs.gguf"
         make_model(self.base, shape)
-        make_adapter(self.adapter, self.base, shape)
+        make_adapter(self.adapter, self.base, shape, rank)
 
     def run(self, way: str) -> Cost:
         """Measures one way; a checkpoint or file of an earlier one gives place to its own."""
@@ -239,20 +239,29 @@ class Bench:
 
             command = [*python, _LLAMA_CPP, self.merged, self.staged, "smollm"]
             return measure(command, self.staged, converter_environment())
-        if way == "merge":
-            return measure([*edgeft, "merge", self.base, self.adapter, "--out", self.ours], self.ours)
-        command = [*edgeft, "convert", self.base, "--adapter", self.adapter, "--out", self.direct]
-        return measure(command, self.direct)
+        what, _, device = way.partition("-")
+        given: list[str | Path] = (
+            [self.base, self.adapter] if what == "merge" else [self.base, "--adapter", self.adapter]
+        )
+        return measure([*edgeft, what, *given, "--out", self._made(way), "--device", device or "cpu"], self._made(way))
 
-    def check(self, way: str) -> None:
-        """After one of edgeft's ways, prints how many values differ from the other's, and removes both."""
-        pairs = {"merge": (self.ours, self.merged), "convert": (self.direct, self.staged)}
-        if way not in pairs:
+    def _made(self, way: str) -> Path:
+        """Where one of edgeft's ways writes."""
+        return self.work / (f"{way}.gguf" if way.startswith("convert") else way)
+
+    def check(self, way: str, kept: bool) -> None:
+        """After one of edgeft's ways, prints how many values differ from the one before to the same thing.
+
+        Removes that one, and what the way has made, too, unless it is `kept` for another way.
+        """
+        what, _, device = way.partition("-")
+        theirs = {"merge": self.merged, "convert": self.staged}.get(what)
+        if theirs is None:
             return
-        ours, theirs = pairs[way]
-        if theirs.exists():
-            print(f"values that differ: {differing_values(ours, theirs)}")
-        for path in (ours, theirs):
+        compared = self._made(what) if device else theirs
+        if compared.exists():
+            print(f"values that differ: {differing_values(self._made(way), compared)}", flush=True)
+        for path in (compared, *(() if kept else (self._made(way),))):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -262,6 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, help="folder for 10 GB, of 8B for 65; unset: a temporary one")
     parser.add_argument("--shape", choices=SHAPES, default="1B")
     parser.add_argument("--layers", type=int, help="fewer than the shape has")
+    parser.add_argument("--rank", type=int, default=16, help="of the adapter")
     parser.add_argument("--ways", nargs="+", choices=_WAYS, default=["peft", "llama.cpp", "convert"])
     parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args(arguments)
@@ -270,15 +280,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     shape = SHAPES[options.shape]
     with TemporaryDirectory(dir=options.work) as name:
-        bench = Bench(Path(name), replace(shape, layers=options.layers or shape.layers))
-        print("way          seconds  of processors   private MiB   written MiB")
+        bench = Bench(Path(name), replace(shape, layers=options.layers or shape.layers), options.rank)
+        print("way            seconds  of processors   private MiB   written MiB")
         for _ in range(options.repeats):
             for way in (way for way in _WAYS if way in options.ways):
                 cost = bench.run(way)
                 mib = cost.private_bytes / 2**20, cost.written_bytes / 2**20
                 times = f"{cost.seconds:9.1f} {cost.processor_seconds:14.1f}"
-                print(f"{way:<10} {times} {mib[0]:13,.0f} {mib[1]:13,.0f}", flush=True)
-                bench.check(way)
+                print(f"{way:<12} {times} {mib[0]:13,.0f} {mib[1]:13,.0f}", flush=True)
+                bench.check(way, kept=f"{way}-cuda" in options.ways)
 
 
 if __name__ == "__main__":
