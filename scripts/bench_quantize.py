@@ -59,7 +59,7 @@ def _run(bench: Bench, work: Path, type_name: str, quantizer: str) -> None:
     _print("edgeft", {"convert --type": cost})
     by_way = {
         "convert": bench.run("convert"),
-        "quantize": measure([*edgeft, "quantize", bench.direct, "--type", type_name, "--out", staged], staged),
+        "quantize": measure([*edgeft, "quantize", bench.made("convert"), "--type", type_name, "--out", staged], staged),
     }
     _print("edgeft", by_way)
     seconds = sum(one.seconds for one in peers.values()) / cost.seconds

@@ -1,6 +1,6 @@
 """Base and adapter to a merged checkpoint and to GGUF: edgeft beside peft and llama.cpp's own converter, in one run.
 
-    python scripts/bench_weights.py [--shape 1B] [--layers 16] [--rank 16] [--ways peft llama.cpp convert] [--work FOLDER]
+    python scripts/bench_weights.py [--shape 1B] [--rank 16] [--ways peft llama.cpp convert] [--work FOLDER]
 
 Makes a Llama of the shape of Llama-3's 1B or 8B and an adapter of all linear layers, with random weights in bfloat16,
 and measures each way in processes of its own: seconds, processor time, the most private (anonymous) memory,
@@ -220,7 +220,7 @@ def _read(file: Any, name: str) -> torch.Tensor:
 class Bench:
     """One base and adapter in a folder, and what each way makes of them there."""
 
-    def __init__(self, work: Path, shape: Shape, rank: int) -> None:
+    def __init__(self, work: Path, shape: Shape, rank: int = 16) -> None:
         self.work, self.base, self.adapter = work, work / "base", work / "adapter"
         self.merged, self.staged = work / "merged", work / "theirs.gguf"
         make_model(self.base, shape)
@@ -243,9 +243,9 @@ class Bench:
         given: list[str | Path] = (
             [self.base, self.adapter] if what == "merge" else [self.base, "--adapter", self.adapter]
         )
-        return measure([*edgeft, what, *given, "--out", self._made(way), "--device", device or "cpu"], self._made(way))
+        return measure([*edgeft, what, *given, "--out", self.made(way), "--device", device or "cpu"], self.made(way))
 
-    def _made(self, way: str) -> Path:
+    def made(self, way: str) -> Path:
         """Where one of edgeft's ways writes."""
         return self.work / (f"{way}.gguf" if way.startswith("convert") else way)
 
@@ -258,10 +258,10 @@ class Bench:
         theirs = {"merge": self.merged, "convert": self.staged}.get(what)
         if theirs is None:
             return
-        compared = self._made(what) if device else theirs
+        compared = self.made(what) if device else theirs
         if compared.exists():
-            print(f"values that differ: {differing_values(self._made(way), compared)}", flush=True)
-        for path in (compared, *(() if kept else (self._made(way),))):
+            print(f"values that differ: {differing_values(self.made(way), compared)}", flush=True)
+        for path in (compared, *(() if kept else (self.made(way),))):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
