@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,6 @@ from edgeft.config import LoraConfig
 _SPECIAL: dict[str, Any] = {"bos_token": "t0", "eos_token": "t1", "pad_token": "t2"}
 _SPECIAL_IDS: dict[str, Any] = {f"{role}_id": int(word[1:]) for role, word in _SPECIAL.items()}
 _LLAMA_3: dict[str, Any] = {
-    "num_attention_heads": 32,
     "num_key_value_heads": 8,
     "vocab_size": 128_256,
     "max_position_embeddings": 8192,
@@ -24,10 +26,19 @@ _LLAMA_3: dict[str, Any] = {
     **_SPECIAL_IDS,
 }
 SHAPES: dict[str, PreTrainedConfig] = {
+    "70b": LlamaConfig(
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=80,
+        num_attention_heads=64,
+        tie_word_embeddings=False,
+        **_LLAMA_3,
+    ),
     "8b": LlamaConfig(
         hidden_size=4096,
         intermediate_size=14336,
         num_hidden_layers=32,
+        num_attention_heads=32,
         tie_word_embeddings=False,
         **_LLAMA_3,
     ),
@@ -35,6 +46,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
         hidden_size=2048,
         intermediate_size=8192,
         num_hidden_layers=16,
+        num_attention_heads=32,
         tie_word_embeddings=True,
         **_LLAMA_3,
     ),
@@ -55,6 +67,8 @@ LEARNING_RATE = 2e-4
 LONGEST = 2048
 WARM_UP = 4
 """Steps before the clock starts."""
+_TILE = 1 << 22
+"""Random numbers that weights repeat: 70 billion would take minutes to draw."""
 
 
 def record_ids(shape: str, count: int = 1500, seed: int = 0) -> list[list[int]]:
@@ -83,8 +97,7 @@ def random_model(shape: str) -> Any:
 def make_checkpoint(shape: str, folder: Path) -> Path:
     """Writes the shape with random weights and a tokenizer of as many words into `folder`, unless it is there."""
     if not (folder / "tokenizer.json").is_file():
-        random_model(shape).save_pretrained(folder)
-        torch.cuda.empty_cache()
+        _write_weights(SHAPES[shape], folder)
         words = {f"t{number}": number for number in range(SHAPES[shape].vocab_size)}
         tokenizer = Tokenizer(models.WordLevel(words, unk_token="t3"))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -93,3 +106,47 @@ def make_checkpoint(shape: str, folder: Path) -> Path:
         )
         made.save_pretrained(folder)
     return folder
+
+
+def _write_weights(config: PreTrainedConfig, folder: Path) -> None:
+    """Writes bfloat16 weights and their index, a shard for each layer and one for the rest, and the configuration."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    names = {id(tensor): name for name, tensor in reversed(list(model.named_parameters(remove_duplicate=False)))}
+    shards: dict[str, dict[str, torch.Size]] = {}
+    for name, tensor in model.named_parameters():
+        if names[id(tensor)] == name:
+            part = name.split(".")[2] if ".layers." in name else "ends"
+            shards.setdefault(f"model-{part}.safetensors", {})[name] = tensor.shape
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures, model.config.dtype = [type(model).__name__], torch.bfloat16
+    model.config.save_pretrained(folder)
+    tile = torch.randn(_TILE, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16().view(torch.uint8)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda shard: _write_shard(folder / shard[0], shard[1], tile.numpy().tobytes()), shards.items()))
+    weight_map = {name: shard for shard, tensors in shards.items() for name in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def _write_shard(path: Path, tensors: Mapping[str, torch.Size], tile: bytes) -> None:
+    """Writes a safetensors file: ones for norms, the tile's numbers for matrices, from another place for each."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, size in tensors.items():
+        start, end = end, end + 2 * size.numel()
+        header[name] = {"dtype": "BF16", "shape": list(size), "data_offsets": [start, end]}
+    described = json.dumps(header).encode()
+    ones = torch.ones(1, dtype=torch.bfloat16).view(torch.uint8).numpy().tobytes()
+    view = memoryview(tile)
+    with path.open("wb") as file:
+        file.write(len(described).to_bytes(8, "little") + described)
+        for name, size in tensors.items():
+            left = 2 * size.numel()
+            if len(size) == 1:
+                file.write(ones * size.numel())
+                continue
+            place = 2 * random.Random(name).randrange(len(tile) // 2)
+            while left:
+                piece = view[place : place + left]
+                file.write(piece)
+                left, place = left - len(piece), 0

@@ -4,11 +4,12 @@
     python scripts/bench_train.py 8b:fast:8448 1b:plain:16384:recompute
     torchrun --nproc-per-node 2 scripts/bench_train.py 8b:stage:8448      after the same in one process
 
-A variant is SHAPE:ENGINE:TOKENS with any of `:recompute`, `:resident`, `:padded` and `:profile` behind it. Engines:
-`stage` is `edgeft train` as it is used; `fast` its layers in a bare loop; `plain` the layers of transformers, peft and
-bitsandbytes over edgeft's packed batches and loss; `padded` all of theirs (TOKENS then counts padding too); `trl`,
-`trl-liger` and `unsloth` are the peers, where they are installed. Speed is in tokens of records, padding left out.
-EDGEFT_BENCH names a folder for the checkpoints of `stage` and of the peers, 16 GB for the largest shape.
+A variant is SHAPE:ENGINE:TOKENS with any of `:recompute`, `:resident`, `:padded`, `:profile` behind it, and for `stage`
+of `:sharded` (processes share the weights out) and `:twice` (two forward passes a step). Engines: `stage` is `edgeft
+train` as it is used; `fast` its layers in a bare loop; `plain` the layers of transformers, peft and bitsandbytes over
+edgeft's packed batches and loss; `padded` all of theirs (TOKENS then counts padding too); `trl`, `trl-liger` and
+`unsloth` are the peers, where they are installed. Speed is in tokens of records, padding left out.
+EDGEFT_BENCH names a folder for the checkpoints of `stage` and of the peers: 16 GB at 8b, 141 GB at 70b.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ DEFAULT = (
 )
 PEERS = ("trl", "trl-liger", "unsloth")
 SECONDS = 7.0
+RECORDS, FEW_RECORDS = 1500, 240
 
 
 @dataclass(frozen=True)
@@ -217,10 +219,11 @@ def _stage(variant: Variant) -> dict[str, Any]:
         device="cuda",
         epochs=1,
         token_budget=variant.tokens,
-        accumulation=processes,
+        accumulation=2 if "twice" in variant.options else processes,
         learning_rate=LEARNING_RATE,
         evaluations=1,
         gradient_checkpointing="recompute" in variant.options,
+        shard_weights="sharded" in variant.options,
         lora=LORA,
     )
     checkpoint = _checkpoint(variant.shape)
@@ -250,7 +253,7 @@ def _stage(variant: Variant) -> dict[str, Any]:
 
 def _write_tokens(shape: str, folder: Path) -> None:
     folder.mkdir(parents=True)
-    records = record_ids(shape)
+    records = record_ids(shape, FEW_RECORDS if shape == "70b" else RECORDS)
     for split, part in (("train", records), ("evaluation", records[:8])):
         with TokenWriter(folder / split) as writer:
             for number, ids in enumerate(part):

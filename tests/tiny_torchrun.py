@@ -1,4 +1,4 @@
-"""Trainings by one process and by two that torchrun starts."""
+"""Trainings by one process and by several that torchrun starts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from edgeft.cli import main
 # 7 batches an epoch in steps of 2: at the end of each epoch one process has no batch left.
 OPTIONS = ["train.accumulation=2", "train.batch_size=6", "train.epochs=3", "train.learning_rate=5e-3"]
 PACKED = [*OPTIONS, "train.packing=true", "train.token_budget=300"]
+SHARDED = [*PACKED, "train.epochs=2", "train.shard_weights=true"]
 
 
 def command(config: Path, options: list[str]) -> list[str]:
@@ -26,13 +27,13 @@ def command(config: Path, options: list[str]) -> list[str]:
 
 
 @contextmanager
-def started(config: Path, options: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """torchrun with two processes, which it ends when it is ended."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "edgeft"]
+def started(config: Path, options: list[str], processes: int = 2) -> Iterator[subprocess.Popen[str]]:
+    """torchrun with its processes, which it ends when it is ended."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        [*launch, *command(config, options)], env=environment, stdout=pipe, stderr=pipe, text=True
+        [*launch, "-m", "edgeft", *command(config, options)], env=environment, stdout=pipe, stderr=pipe, text=True
     )
     try:
         yield process
@@ -47,10 +48,10 @@ def together(config: Path, options: list[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def killed_once_saved(config: Path, options: list[str]) -> tuple[int, str]:
-    """Kills one of two processes when there is a checkpoint; returns torchrun's exit code and what it said."""
+def killed_once_saved(config: Path, options: list[str], processes: int = 2) -> tuple[int, str]:
+    """Kills the last of the processes when there is a checkpoint; returns torchrun's exit code and what it said."""
     checkpoints = config.parent / "run" / "adapter.partial" / "checkpoints"
-    with started(config, options) as process:
+    with started(config, options, processes) as process:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and not list(checkpoints.glob("*/complete")):
             time.sleep(0.01)

@@ -107,6 +107,9 @@ class TrainConfig(Section):
     gradient_checkpointing: bool | None = Field(
         None, description="recompute activations; unset: where the memory of the GPU needs it; see docs/memory.md"
     )
+    shard_weights: bool = Field(
+        False, description="processes of torchrun share the base's 4-bit weights out; see docs/multi-gpu.md"
+    )
     quantization: QuantizationConfig = Field(default_factory=QuantizationConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)
     ia3: Ia3Config = Field(default_factory=Ia3Config)

@@ -48,7 +48,7 @@ class Graph(Places):
         dataset |= {key: name for key, name in config.dataset.named_sources() if key not in files or "@" in name}
         yield Node("tokens", "tokens", self._make_tokens, (), dataset, {**files, **base})
         # Which checkpoints are kept, and who watches, changes nothing.
-        training = config.train.model_dump(mode="json", exclude={"keep", "report_to"}) | named
+        training = config.train.model_dump(mode="json", exclude={"keep", "report_to", "shard_weights"}) | named
         unused = ("rate_from_step",)
         yield Node(
             "adapter", "train", self._make_adapter, ("tokens",), training, base, resumable=True, open_until_used=unused

@@ -17,7 +17,8 @@ class AdaptedLinear:
     """A linear layer in double-quantized NF4 with its adapter, as the tensors that a fused computation needs.
 
     Attributes:
-        packed: two 4-bit codes a byte, the first in the high half; uint8.
+        parameter: bitsandbytes' own, of which `packed` is the values.
+        packed: two 4-bit codes a byte, the first in the high half; (bytes, 1) uint8.
         state: bitsandbytes' description of `packed`, double-quantized scales in it.
         shape: (n_out, n_in).
         bias: (n_out,), or None.
@@ -26,6 +27,7 @@ class AdaptedLinear:
         scaling: what B A x is multiplied by.
     """
 
+    parameter: torch.nn.Parameter
     packed: torch.Tensor
     state: QuantState
     shape: tuple[int, int]
@@ -63,7 +65,7 @@ def adapted_linear(module: torch.nn.Module) -> AdaptedLinear | None:
         if not plain or not isinstance(module.lora_dropout[name], torch.nn.Identity):
             return None
         a, b, scaling = module.lora_A[name].weight, module.lora_B[name].weight, float(module.scaling[name])
-    return AdaptedLinear(base.weight.data, state, tuple(state.shape), base.bias, a, b, scaling)
+    return AdaptedLinear(base.weight, base.weight.data, state, tuple(state.shape), base.bias, a, b, scaling)
 
 
 def register_attention(name: str, attention: Callable[..., tuple[torch.Tensor, None]]) -> None:

@@ -122,7 +122,7 @@ def _need(job: Job | None, strategy: Strategy) -> Need:
 
 def _with_room_for_weights(job: Job, choice: Choice, usable: int) -> Choice:
     """Keeps the weights dequantized where there is room; whoever computes again has little memory, or wants little."""
-    if job.engine != "fast" or choice.strategy.recompute:
+    if job.engine != "fast" or choice.strategy.recompute or job.shards > 1:
         return choice
     resident = _with(job, choice, recompute=False, resident=True)
     return resident if resident.need.total <= usable else choice

@@ -13,8 +13,8 @@ from edgeft.resources.memory import Engine, Job
 from edgeft.resources.shape import ModelShape
 
 
-def job_of(shape: ModelShape, config: TrainConfig, device: Literal["cuda", "cpu"]) -> Job:
-    """Returns what `config` trains on such a model, and by which code.
+def job_of(shape: ModelShape, config: TrainConfig, device: Literal["cuda", "cpu"], processes: int = 1) -> Job:
+    """Returns what `config` trains on such a model, by which code, in each of so many processes.
 
     Raises EdgeftError for what the arithmetic does not cover: it knows low-rank adapters over a double-quantized base.
     """
@@ -27,7 +27,8 @@ def job_of(shape: ModelShape, config: TrainConfig, device: Literal["cuda", "cpu"
         engine = "fast" if fast else "plain"
     number_bytes = 2 if device == "cuda" else 4
     rank = max(config.lora.rank, *config.lora.rank_pattern.values(), 0)
-    return Job(shape, rank, frozenset(config.lora.targets), engine, number_bytes)
+    shards = processes if config.shard_weights and engine == "fast" else 1
+    return Job(shape, rank, frozenset(config.lora.targets), engine, number_bytes, shards)
 
 
 def wish_of(config: TrainConfig, lengths: Sequence[int]) -> Wish:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from edgeft.resources import layers
@@ -14,8 +14,9 @@ Engine = Literal["fast", "plain", "padded"]
 LOGITS_ROWS = 2048
 """Logits of this many tokens exist at a time in packed training: 0.5 GB of bfloat16 at 128,256 ids."""
 
-_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Of a weight: 4 bits, one byte of scale for 64 of them, and a float32 for 256 scales (double quantization)."""
+_CODE_BYTES = 0.5
+_SCALE_BYTES = 1 / 64 + 4 / (64 * 256)
+"""Of a weight in 4 bits: one byte of scale for 64 of them, and a float32 for 256 scales (double quantization)."""
 _ADAPTER_BYTES = 16
 """Of a trained number: float32, its gradient, and AdamW's two moments."""
 _FLOAT32 = 4
@@ -29,13 +30,19 @@ _CUBLAS_BYTES = 2 * 32 * 2**20
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, and by which code. `number_bytes` of an activation: 2 on CUDA (bfloat16), 4 on a CPU."""
+    """What is trained, and by which code.
+
+    Attributes:
+        number_bytes: of an activation, 2 on CUDA (bfloat16), 4 on a CPU.
+        shards: processes that share the weights' codes out; the fast layers only.
+    """
 
     shape: ModelShape
     rank: int
     targets: frozenset[str]
     engine: Engine
     number_bytes: int = 2
+    shards: int = 1
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Strategy:
 @dataclass(frozen=True)
 class Need:
     """Bytes of the peak by what they are for. The loss and the backward pass do not happen at once: `moment` is the
-    larger of what they hold beside the rest.
+    larger of what they hold beside the rest. `loading` is what is there beyond all that before weights are shared out.
     """
 
     weights: int
@@ -68,6 +75,7 @@ class Need:
     activations: int
     moment: int
     workspaces: int
+    loading: int = 0
 
     @property
     def total(self) -> int:
@@ -83,8 +91,8 @@ def predict(job: Job, strategy: Strategy) -> Need:
     embedding_number = _FLOAT32 if job.engine == "padded" else number
     kept = _kept_input(job) if strategy.recompute else _kept(job, strategy)
     backward = _working(job) + (_kept(job, strategy) if strategy.recompute else 0)
-    return Need(
-        weights=round(_NF4_BYTES * shape.linear_weights),
+    need = Need(
+        weights=_weights(job),
         embeddings=embedding_number * (shape.weights - shape.linear_weights),
         dequantized=_dequantized(job, strategy.resident),
         adapter=(_ADAPTER_BYTES + copies) * adapter,
@@ -92,6 +100,14 @@ def predict(job: Job, strategy: Strategy) -> Need:
         moment=max(_loss_bytes(job, strategy), backward * strategy.tokens),
         workspaces=_CUBLAS_BYTES if number < _FLOAT32 else 0,
     )
+    whole = _weights(replace(job, shards=1)) + need.embeddings
+    return replace(need, loading=max(0, whole - need.total))
+
+
+def _weights(job: Job) -> int:
+    codes, scales = (size * job.shape.linear_weights for size in (_CODE_BYTES, _SCALE_BYTES))
+    gathered = 2 * codes / job.shape.n_layers if job.shards > 1 else 0.0
+    return round(codes / job.shards + gathered + scales)
 
 
 def _kept(job: Job, strategy: Strategy) -> int:

@@ -39,6 +39,7 @@ class Fitting:
         lengths: Sequence[int],
         device: hf.Device,
         memory_path: Path,
+        processes: int = 1,
     ) -> None:
         self._config = config
         self._path = memory_path
@@ -46,7 +47,7 @@ class Fitting:
         self._wish = wish_of(config, lengths)
         self.steps_down: list[str] = []
         try:
-            self._job: Job | None = job_of(ModelShape.read(config_json), config, device)
+            self._job: Job | None = job_of(ModelShape.read(config_json), config, device, processes)
         except EdgeftError:
             self._job = None
             if self._wish.recompute is None:
@@ -66,6 +67,11 @@ class Fitting:
                 "gradient_checkpointing": choice.strategy.recompute,
             }
         )
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the processes share the weights out."""
+        return self._job is not None and self._job.shards > 1
 
     @property
     def resident(self) -> bool:
@@ -102,6 +108,7 @@ class Fitting:
             "token_budget": config.token_budget,
             "recompute": config.gradient_checkpointing,
             "resident": self.resident,
+            "shards": 1 if self._job is None else self._job.shards,
             "predicted_bytes": self._choice.need.total if self._cuda and self._job is not None else None,
             "peak_bytes": measured,
             "steps_down": self.steps_down,

@@ -36,6 +36,8 @@ from edgeft.train.trainers import PackedTrainer, PaddedTrainer
 from edgeft.train.watching import Keeper, Watcher
 from edgeft.weights import CheckpointWeights
 
+_SHARDED = "train.shard_weights"
+
 
 def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, progress: Progress = silent) -> Trained:
     """Trains into the folder `out`, going on from the checkpoints that an earlier attempt left there.
@@ -58,7 +60,8 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     lengths = [*training.lengths, *data[1].lengths]
     config = _packed(base, config, device, max(lengths))
     answers = None if config.best_by == "loss" else Answers(base, evaluated, config.answers, config.best_by)
-    fitting = Fitting(base.config(), config, lengths, device, out / "logs" / "memory.json")
+    fitting = Fitting(base.config(), config, lengths, device, out / "logs" / "memory.json", processes)
+    _require_sharded(fitting, config, processes)
 
     def attempt() -> PaddedTrainer:
         hf.seed_everything(config.seed)
@@ -107,6 +110,22 @@ def _require_possible(config: TrainConfig, processes: int) -> None:
         raise EdgeftError(what, "train.lora.init", 'set it to "default", or train in one process')
 
 
+def _require_sharded(fitting: Fitting, config: TrainConfig, processes: int) -> None:
+    """Raises EdgeftError where weights were to be shared out and cannot be."""
+    if not config.shard_weights or processes == 1:
+        return
+    if not fitting.sharded:
+        raise _not_sharded()
+    if config.best_by != "loss":
+        what = "answers cannot be measured while weights are shared out"
+        raise EdgeftError(what, _SHARDED, 'set train.best_by to "loss", or this to false')
+
+
+def _not_sharded() -> EdgeftError:
+    remedy = "it is for packed records, double-quantized NF4 without dropout, and Llama, Mistral, Qwen2 and Qwen3"
+    return EdgeftError("these weights cannot be shared out among processes", _SHARDED, remedy)
+
+
 def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out: Path, progress: Progress) -> None:
     """Trains to the end, from the newest checkpoint on where there is one; the best weights are then in the model."""
     stop, end, guard = StopRequest(), EarlyStop(config.patience), Guard(trainer, data)
@@ -118,7 +137,8 @@ def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out:
         measure_limit(cast(torch.nn.Module, trainer.model), trainer.args.world_size),
     )
     if trainer.is_fsdp_enabled:
-        raise EdgeftError("weights cannot be sharded (FSDP): each process holds a whole model", remedy="use torchrun")
+        what = "accelerate's FSDP does not hold 4-bit weights"
+        raise EdgeftError(what, remedy="start with torchrun, and train.shard_weights = true to share them out")
     trainer.log_with = watcher.complete
     trainer.remove_callback(PrinterCallback)
     others = hf.reporters(config.report_to, out / "logs") if trainer.args.should_save else []
@@ -172,7 +192,9 @@ def _trainer(
     }
     if not packed:
         return PaddedTrainer(**options)
-    accelerate_model(model, recompute=recompute, resident=fitting.resident)
+    fast = accelerate_model(model, recompute=recompute, resident=fitting.resident, sharded=fitting.sharded)
+    if fitting.sharded and not fast:
+        raise _not_sharded()
     return PackedTrainer(token_budget=config.token_budget, neftune_alpha=config.neftune_alpha, **options)
 
 

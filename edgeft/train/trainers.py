@@ -41,7 +41,7 @@ class PaddedTrainer(Trainer):
         self.steps = Steps(self._rounds, lengths, self.args.gradient_accumulation_steps * processes)
         """Which examples each optimizer step trains."""
         mine = slice(self.accelerator.process_index, None, processes)
-        self._evaluation = list(self.batches(_examples(self.eval_dataset).lengths))[mine]
+        self._evaluation = list(Rounds(self.batches(_examples(self.eval_dataset).lengths), processes))[mine]
         self.add_callback(_EpochOrder(self._rounds, self.steps.in_epoch))
 
     # Batches
@@ -115,11 +115,10 @@ class PaddedTrainer(Trainer):
         """Returns the loss summed over the trained tokens of a batch of the evaluation, in nats, and their number."""
         inputs = self.collate([(dataset or _examples(self.eval_dataset))[index] for index in batch])
         count = int((inputs["labels"][:, 1:] != IGNORED).sum())
-        if count == 0:
-            return 0.0, 0
         inputs = self._prepare_inputs(inputs)
-        with torch.no_grad():
-            return self.batch_loss(model, inputs, count) * count, count
+        with torch.no_grad():  # a batch that fills up a round goes through the model as well: others may wait for it
+            loss = self.batch_loss(model, inputs, max(1, count))
+        return (loss * count, count) if count else (0.0, 0)
 
     def losses_alone(self, chosen: Sequence[int]) -> list[float]:
         """Returns the loss of each of these training examples by itself, as the weights are now, in nats a token."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from bench_shapes import SHAPES
 
 from edgeft.config import LoraConfig
 from edgeft.resources import Choice, Job, ModelShape, Wish, choose, step_down
-from edgeft.resources.memory import Engine
+from edgeft.resources.memory import Engine, Strategy, predict
 
 GIB = 2**30
 LENGTHS = (2000, 1500, 1200, 900, 800, 700, 600, 500)
@@ -49,6 +51,21 @@ def test_what_does_not_fit_is_said() -> None:
 def test_a_cpu_is_not_cut() -> None:
     chosen = choose(job(), wish(), None)
     assert (chosen.batch_size, chosen.accumulation, chosen.strategy.recompute) == (8, 2, False)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_two_cards_that_share_the_weights_out_need_not_compute_70b_again(shards: int) -> None:
+    shared = replace(job(), shape=ModelShape.read(SHAPES["70b"].to_dict()), shards=shards)
+    chosen = choose(shared, wish(token_budget=3072), 72 * GIB)
+    assert chosen.fits
+    assert (chosen.strategy.recompute, chosen.strategy.resident) == (shards == 1, False)
+
+
+def test_weights_are_whole_while_they_are_loaded() -> None:
+    alone = predict(job(), Strategy(64, 64, recompute=True))
+    shared = predict(replace(job(), shards=8), Strategy(64, 64, recompute=True))
+    assert shared.weights < alone.weights / 4
+    assert shared.total == alone.weights + alone.embeddings
 
 
 def steps(engine: Engine, choice: Choice, asked: Wish) -> list[Choice]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from tiny_run import make_run
-from tiny_torchrun import OPTIONS, PACKED, alone, killed_once_saved, losses, together
+from tiny_torchrun import OPTIONS, PACKED, SHARDED, alone, killed_once_saved, losses, together
 from tiny_training import run, stopping_after
 from way_to_gguf import way_to_gguf
 
@@ -145,7 +145,9 @@ ON_CUDA = ["train.device=cuda", "train.evaluations=6"]
 
 
 @TWO_GPUS
-@pytest.mark.parametrize("options", [[*OPTIONS, "train.packing=false"], PACKED], ids=["padded", "packed"])
+@pytest.mark.parametrize(
+    "options", [[*OPTIONS, "train.packing=false"], PACKED, SHARDED], ids=["padded", "packed", "shared out"]
+)
 def test_two_gpus_train_as_one(tmp_path: Path, options: list[str]) -> None:
     one, two = (make_run(tmp_path / name, records=42, **SHAPE) for name in ("one", "two"))
     alone(one, [*options, *ON_CUDA])
@@ -158,12 +160,12 @@ def test_two_gpus_train_as_one(tmp_path: Path, options: list[str]) -> None:
 
 
 @TWO_GPUS
-@pytest.mark.parametrize("after", [1, 2])
-def test_what_two_gpus_began_goes_on_with_one_or_two(tmp_path: Path, after: int) -> None:
-    """One of them is killed; the other, which waits for it inside NCCL, is ended by torchrun."""
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_what_some_gpus_began_goes_on_with_others(tmp_path: Path, before: int, after: int) -> None:
+    """One process is killed; another, which waits for it inside NCCL, is ended by torchrun."""
     options = [*PACKED, *ON_CUDA, "train.epochs=12"]
     config = make_run(tmp_path / "killed", records=42, **SHAPE)
-    code, err = killed_once_saved(config, options)
+    code, err = killed_once_saved(config, options, before)
     print(err[-1500:])
     assert code == 1
     if after == 1:

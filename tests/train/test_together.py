@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from tiny_run import make_run
-from tiny_torchrun import OPTIONS, PACKED, alone, command, killed_once_saved, losses, together
+from tiny_torchrun import OPTIONS, PACKED, SHARDED, alone, command, killed_once_saved, losses, together
 from tiny_training import SMALL
 
 from edgeft.cli import main
@@ -38,6 +40,28 @@ def test_two_processes_train_as_one(tmp_path: Path, options: list[str]) -> None:
     assert "up to date, nothing to do" in up_to_date
 
 
+def test_two_processes_that_share_the_weights_out_train_as_one(tmp_path: Path) -> None:
+    """Five layers, of which two at a time are whole, and evaluation of one batch in two processes."""
+    one, two = (make_run(tmp_path / name, records=42, **SMALL | {"num_hidden_layers": 5}) for name in ("one", "two"))
+    alone(one, SHARDED)
+    code, _, err = together(two, SHARDED)
+    assert code == 0, err
+    assert_equal_adapters(one, two)
+    np.testing.assert_allclose(losses(one), losses(two), rtol=1e-5)
+    assert [shards(config) for config in (one, two)] == [1, 2]
+
+
+def test_what_one_process_began_goes_on_with_two(tmp_path: Path) -> None:
+    options = [*PACKED, "train.epochs=6", "train.evaluations=6"]
+    config = make_run(tmp_path / "killed", records=42, **SMALL)
+    assert killed_once_saved(config, options, processes=1)[0] == 1
+    code, _, err = together(config, [*options, "train.shard_weights=true"])
+    assert code == 0, err
+    uninterrupted = make_run(tmp_path / "alone", records=42, **SMALL)
+    alone(uninterrupted, options)
+    assert_equal_adapters(uninterrupted, config)
+
+
 def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path: Path) -> None:
     options = [*OPTIONS, "train.epochs=12", "train.evaluations=12"]
     config = make_run(tmp_path / "killed", records=42, **SMALL)
@@ -51,9 +75,18 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path:
     assert_equal_adapters(uninterrupted, config)
 
 
+def shards(config: Path) -> int:
+    figures: dict[str, Any] = json.loads((config.parent / "run" / "adapter" / "training.json").read_text())
+    return int(figures["memory"]["shards"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (
+            ["run", "train", "--set", "train.shard_weights=true", "--set", "train.accumulation=2"],
+            "these weights cannot be shared out among processes",
+        ),
         (["run"], "2 processes can train together, and nothing else"),
         (["run", "train", "--set", "train.accumulation=3"], "2 processes cannot share 3 forward passes"),
     ],

@@ -8,6 +8,7 @@ inputs lay, and nothing is kept that the backward pass can do without. With `rec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,10 @@ from edgeft.train.fast.rotary import Heads, rotate, rotate_backward
 
 @dataclass(frozen=True)
 class LayerParts:
-    """What a layer computes with; the norms are ((width,) weight, epsilon)."""
+    """What a layer computes with; the norms are ((width,) weight, epsilon).
+
+    `gather` is called before the weights are read, with 1 going forward and -1 going back (see `sharding.py`).
+    """
 
     qkv: Group
     output: Group
@@ -32,6 +36,7 @@ class LayerParts:
     mlp_norm: tuple[torch.Tensor, float]
     heads: Heads
     scaling: float
+    gather: Callable[[int], None] | None = None
 
     @property
     def groups(self) -> tuple[Group, Group, Group, Group]:
@@ -224,6 +229,8 @@ class _Layer(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, parts: LayerParts, batch: Batch, recompute: bool, graph: bool, *_: torch.Tensor
     ) -> torch.Tensor:
         ctx.parts, ctx.batch = parts, batch
+        if parts.gather is not None:
+            parts.gather(1)
         in_place = not (graph and recompute)
         output, kept = _run(x[0], parts, batch, graph=graph and not recompute, in_place=in_place)
         if graph:
@@ -236,6 +243,8 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         kept, ctx.kept = ctx.kept, None
+        if ctx.parts.gather is not None:
+            ctx.parts.gather(-1)
         if isinstance(kept, tuple):
             x, low_down = kept
             kept = _run(x, ctx.parts, ctx.batch, graph=True, in_place=True, low_down=low_down)[1]

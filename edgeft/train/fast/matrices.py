@@ -11,6 +11,7 @@ the gradient of x.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,6 +54,17 @@ class Group:
         self.dtype, self.device = linears[0].state.dtype, linears[0].packed.device
         self.bias = self._joined_bias()
         self._resident: torch.Tensor | None = None
+
+    @property
+    def codes(self) -> list[torch.Tensor]:
+        """The packed codes of each layer."""
+        return [linear.packed for linear in self._linears]
+
+    def take_codes_from(self, places: Sequence[torch.Tensor]) -> None:
+        """Reads the packed codes of each layer there from now on, and empties the model's own parameters."""
+        for linear in self._linears:
+            linear.parameter.data = linear.packed.new_empty(0, 1)
+        self._linears = [replace(linear, packed=place) for linear, place in zip(self._linears, places, strict=True)]
 
     def make_resident(self) -> None:
         """Keeps the matrix dequantized from now on, in memory of its own; the adapters in it stay as they are."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -17,18 +19,25 @@ from edgeft.train.fast.loss import LogitShape, linear_cross_entropy, plain_cross
 from edgeft.train.fast.matrices import Group, Workspace
 from edgeft.train.fast.resident import ResidentMatrices
 from edgeft.train.fast.rotary import HeadNorms, Heads
+from edgeft.train.fast.sharding import ShardedCodes
 from edgeft.train.neftune import add_noise
 
 
 def accelerate_model(
-    model: torch.nn.Module, *, recompute: bool = False, resident: bool = False, fast: bool = True
+    model: torch.nn.Module,
+    *,
+    recompute: bool = False,
+    resident: bool = False,
+    sharded: bool = False,
+    fast: bool = True,
 ) -> bool:
     """Prepares a model, with or without an adapter, for packed batches, in place; parameters keep their names.
 
     Every model gets attention by sequence. Where `layer.py` computes what the layers do, they are replaced by it, and
     True is returned; they stay as they are for other families, for all but plain LoRA over double-quantized NF4,
     with dropout, with a norm weight that is zero, and without `fast`. With `recompute` each layer keeps its input
-    alone; with `resident` the weights of replaced layers stay dequantized. What is computed is the same, to the bit.
+    alone; with `resident` the weights of replaced layers stay dequantized; with `sharded` the processes that train
+    together share their codes out. What is computed is the same, to the bit.
     """
     causal = hf.causal_model(model)
     hf.register_attention(PACKED, packed_attention)
@@ -42,6 +51,8 @@ def accelerate_model(
         if recompute:
             causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return False
+    if sharded:
+        parts = _spread(parts)
     for place, (layer, part) in enumerate(zip(list(decoder.layers), parts, strict=True)):
         decoder.layers[place] = _FastLayer(layer, part, recompute)
     if resident:
@@ -49,6 +60,12 @@ def accelerate_model(
         decoder.register_forward_pre_hook(lambda *_: matrices.refresh())
     decoder.norm = _FastNorm(decoder.norm)
     return True
+
+
+def _spread(parts: Sequence[LayerParts]) -> list[LayerParts]:
+    codes = ShardedCodes([part.groups for part in parts])
+    torch.cuda.empty_cache()  # what the whole weights took
+    return [replace(part, gather=partial(codes.gather, place)) for place, part in enumerate(parts)]
 
 
 @contextmanager
