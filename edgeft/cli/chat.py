@@ -21,7 +21,9 @@ from edgeft.errors import EdgeftError
 @click.option("--system", help="a system message")
 @click.option("--n-ctx", type=AT_LEAST_ONE, default=2048, show_default=True, help="tokens of context")
 @click.option("--max-tokens", type=AT_LEAST_ONE, default=512, show_default=True, help="longest answer")
-@click.option("--gpu-layers", default=0, show_default=True, help="layers on the GPU, where llama.cpp was built for one")
+@click.option(
+    "--gpu-layers", default=0, show_default=True, help="layers on the GPU, where llama.cpp was built for one; -1: all"
+)
 def chat(
     gguf: Path | None,
     config_path: Path | None,

@@ -76,6 +76,7 @@ def record(
 @click.argument("ggufs", type=FILE, nargs=-1, required=True)
 @click.option("-c", "--config", "config_path", type=FILE, help="configuration whose [parity] has the thresholds")
 @click.option("--threads", type=click.IntRange(min=0), default=0, show_default=True, help="0: as many as cores")
+@click.option("--gpu/--no-gpu", default=True, show_default=True, help="hold llama.cpp's GPUs, if any, to the CPU")
 @click.option("--json", "as_json", is_flag=True, help="print the reports as JSON")
 @click.option("--markdown", type=FILE, help="also write them as Markdown, for a pull request")
 @click.option("--junit", "junit_path", type=FILE, help="also write them as JUnit's XML, for CI")
@@ -86,6 +87,7 @@ def check(
     ggufs: tuple[Path, ...],
     config_path: Path | None,
     threads: int,
+    gpu: bool,
     as_json: bool,
     markdown: Path | None,
     junit_path: Path | None,
@@ -101,7 +103,7 @@ def check(
     checked = []
     for path in ggufs:
         with output.progress(path.name) as progress:
-            checked.append(check_file(Reference(reference), GgufFile.open(path), config, progress, threads))
+            checked.append(check_file(Reference(reference), GgufFile.open(path), config, progress, threads, gpu))
     reports = [one.report for one in checked]
     if as_json:
         click.echo(formats.as_json(reports))

@@ -1,10 +1,21 @@
 """Everything edgeft needs of llama.cpp, through llama-cpp-python's C bindings: the one room that imports llama_cpp."""
 
 from edgeft.llamacpp.dequantize import dequantize
+from edgeft.llamacpp.devices import gpu_names
 from edgeft.llamacpp.engine import LOGITS, Engine, Runtime
 from edgeft.llamacpp.log import build_description
 from edgeft.llamacpp.observe import Point
 from edgeft.llamacpp.quantizer import quantize_here
 from edgeft.llamacpp.vocabulary import Vocabulary
 
-__all__ = ["LOGITS", "Engine", "Point", "Runtime", "Vocabulary", "build_description", "dequantize", "quantize_here"]
+__all__ = [
+    "LOGITS",
+    "Engine",
+    "Point",
+    "Runtime",
+    "Vocabulary",
+    "build_description",
+    "dequantize",
+    "gpu_names",
+    "quantize_here",
+]

@@ -45,6 +45,8 @@ class Engine(Vocabulary):
     A context manager: llama.cpp's memory is freed on exit, which must happen before the interpreter ends. Weights are
     memory-mapped. KV is F16 as llama.cpp's users run it; with `exact_kv` a file of unquantized type gets F32, so that
     nothing but the conversion can differ from float32. Flash attention is off. An `adapter` is a GGUF LoRA of it.
+    `gpu_layers` lie on the GPUs that llama.cpp takes, or on the `devices` named; -1 for all. With 0 the CPU computes
+    everything.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class Engine(Vocabulary):
         *,
         exact_kv: bool = False,
         gpu_layers: int = 0,
+        devices: Sequence[str] | None = None,
         threads: int = 0,
         adapter: GgufFile | None = None,
     ) -> None:
-        super().__init__(gguf.path, vocab_only=False, gpu_layers=gpu_layers)
+        super().__init__(gguf.path, vocab_only=False, gpu_layers=gpu_layers, devices=devices)
         self.n_ctx = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
         exact = exact_kv and self.file_type in UNQUANTIZED
         self.runtime = Runtime("F32" if exact else "F16", threads=threads)

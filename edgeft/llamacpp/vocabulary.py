@@ -13,6 +13,7 @@ import llama_cpp
 
 from edgeft.artifacts import Message
 from edgeft.errors import EdgeftError
+from edgeft.llamacpp.devices import device_list
 from edgeft.llamacpp.log import LOG, start_llama_cpp
 from edgeft.template import render_template
 
@@ -31,10 +32,16 @@ class Vocabulary:
     EdgeftError for a file that llama.cpp cannot load.
     """
 
-    def __init__(self, path: Path, *, vocab_only: bool = True, gpu_layers: int = 0) -> None:
+    def __init__(
+        self, path: Path, *, vocab_only: bool = True, gpu_layers: int = 0, devices: Sequence[str] | None = None
+    ) -> None:
+        self.path = path
         start_llama_cpp()
         parameters = llama_cpp.llama_model_default_params()
         parameters.vocab_only, parameters.n_gpu_layers = vocab_only, gpu_layers
+        if devices is not None or not gpu_layers:
+            chosen = device_list(devices or ())
+            parameters.devices = ctypes.cast(chosen, ctypes.c_void_p)
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self._model:
             reason = LOG.errors[-1] if LOG.errors else "no reason given"

@@ -10,14 +10,15 @@ from edgeft.artifacts import GgufFile, ParityReport, Reference
 from edgeft.config import ParityConfig, ParityThresholds
 from edgeft.errors import EdgeftError
 from edgeft.files import write_json
-from edgeft.llamacpp import Engine, build_description
+from edgeft.llamacpp import Engine, build_description, gpu_names
 from edgeft.parity.gguf_header import GgufHeader, read_header
 from edgeft.parity.ladder import RUNGS, Failure, Rung, listed, rung, verdict
 from edgeft.parity.reference import OpenReference, ReferenceContent
 from edgeft.parity.rungs.answers import answers_of, check_answers, check_ending, check_task
 from edgeft.parity.rungs.layers import check_layers, explained
-from edgeft.parity.rungs.logits import check_conversion, check_merge, check_quantization, check_runtime, measure
+from edgeft.parity.rungs.logits import check_conversion, check_merge, check_quantization, measure
 from edgeft.parity.rungs.metadata import check_metadata
+from edgeft.parity.rungs.runtime import check_runtime
 from edgeft.parity.rungs.tokens import check_template, check_token_ids, check_token_types
 from edgeft.parity.rungs.weights import check_weights
 from edgeft.parity.scored import Checked, ScoredRecord, scored_records, write_records
@@ -50,9 +51,16 @@ def compare(
 
 
 def check_file(
-    reference: Reference, gguf: GgufFile, config: ParityConfig, progress: Progress = silent, threads: int = 0
+    reference: Reference,
+    gguf: GgufFile,
+    config: ParityConfig,
+    progress: Progress = silent,
+    threads: int = 0,
+    gpu: bool = True,
 ) -> Checked:
     """Holds a GGUF file to a reference, with so many threads, 0 for a thread a core.
+
+    All is computed on the CPU; with `gpu` the rung on runtimes holds the GPUs of this build of llama.cpp to it.
 
     Returns the report, and the scored positions that it rests on; none of a file that cannot be run. In the report,
     `verdict` is pass, fail or undecided; `rung`, `cause`, `where` and `remedy` are those of the first broken rung of
@@ -61,7 +69,7 @@ def check_file(
     conversion can exceed the noise; a quantized one as a user runs it.
     """
     opened = OpenReference(reference)
-    climb = _Climb(opened, gguf, config, progress, threads)
+    climb = _Climb(opened, gguf, config, progress, threads, gpu)
     rungs = list(climb.rungs())
     rungs = explained(rungs)
     done = {one.name for one in rungs}
@@ -91,10 +99,16 @@ class _Climb:
     """One file's way up the ladder, and what was seen on it."""
 
     def __init__(
-        self, reference: OpenReference, gguf: GgufFile, config: ParityConfig, progress: Progress, threads: int
+        self,
+        reference: OpenReference,
+        gguf: GgufFile,
+        config: ParityConfig,
+        progress: Progress,
+        threads: int,
+        gpu: bool,
     ) -> None:
         self._reference, self._gguf, self._config = reference, gguf, config
-        self._progress, self._threads = progress, threads
+        self._progress, self._threads, self._gpu = progress, threads, gpu
         self.file_type = "unknown"
         self.limits: ParityThresholds | None = None
         self.logits: dict[str, float] | None = None
@@ -155,7 +169,8 @@ class _Climb:
             yield check_quantization(meter.positions(), divergence, self.limits, weights.figures)
         yield check_merge(self._content.merge, self._config.merge)
         yield check_layers(engine, header, self._reference, weights.figures, self._progress)
-        yield check_runtime(engine, self._reference, meter.positions(), self._config.runtime_kld, self._progress)
+        measured, most, gpus = meter.positions(), self._config.runtime_kld, gpu_names() if self._gpu else []
+        yield check_runtime(engine, self._reference, measured, most, self._progress, gpus)
 
     def _answers(self, engine: Engine) -> Iterator[Rung]:
         if self.logits is None:

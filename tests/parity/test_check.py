@@ -22,7 +22,8 @@ from edgeft.llamacpp import Engine
 from edgeft.parity.ladder import RUNGS
 from edgeft.parity.record import record_reference
 from edgeft.parity.reference import OpenReference
-from edgeft.parity.rungs.logits import RUNTIMES, check_runtime, measure
+from edgeft.parity.rungs.logits import measure
+from edgeft.parity.rungs.runtime import GPU_RUNTIMES, RUNTIMES, check_runtime
 from edgeft.parity.thresholds import BUDGETS, thresholds_for
 from edgeft.progress import silent
 from edgeft.quant_types import FTYPE
@@ -135,6 +136,24 @@ def test_a_runtime_fails_when_all_of_its_rise_is_beyond_the_limit(
     assert [failure.where for failure in failed.failures] == list(passed.figures) == list(RUNTIMES)
     for figures in passed.figures.values():
         assert figures["rise_low"] <= figures["mean_kld"] - figures["base_kld"] <= figures["rise_high"]
+
+
+def test_a_gpu_is_held_to_the_cpu(model: Checkpoint, reference: Reference, tmp_path: Path) -> None:
+    """llama.cpp's CPU in the place of a GPU: the file is loaded again and put on a device by its name."""
+    gguf = export(model, tmp_path / "f16.gguf", "f16")
+    opened = OpenReference(reference)
+    with Engine(gguf, 256, threads=2) as engine:
+        measured = measure(engine, opened, silent).positions()
+        passed = check_runtime(engine, opened, measured, 1.0, silent, ["CPU", "CUDA9"])
+        failed = check_runtime(engine, opened, measured, -1.0, silent, ["CPU"])
+        assert engine.runtime.threads == 2
+    names = [f"CPU, {name}" for name in GPU_RUNTIMES]
+    assert (passed.status, list(passed.figures)[-4:]) == ("pass", [*names, "CUDA9"])
+    assert passed.figures[names[0]]["mean_nll_change"] < 1e-6  # the same arithmetic, with another number of threads
+    assert passed.figures[names[2]]["mean_nll_change"] > 1e-6
+    assert "no device CUDA9" in passed.figures["CUDA9"]["not_run"]
+    # What 8 bits cost is told and fails nothing.
+    assert [failure.where for failure in failed.failures][-2:] == names[:2]
 
 
 def test_what_is_kept_gives_the_figures_of_the_whole(model: Checkpoint, reference: Reference, tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ def _layers(figures: Figures) -> str:
 
 
 def _runtime(figures: Figures) -> str:
-    return "; ".join(f"{name}: mean KLD {nats(found['mean_kld'])}" for name, found in figures.items())
+    told = {name: found.get("not_run") or f"mean KLD {nats(found['mean_kld'])}" for name, found in figures.items()}
+    return "; ".join(f"{name}: {what}" for name, what in told.items())
 
 
 def _answers(figures: Figures) -> str:

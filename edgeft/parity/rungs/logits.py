@@ -1,30 +1,19 @@
-"""The file's predictions against the reference's: noise, budget, merge, runtime."""
+"""The file's predictions against the reference's: noise, budget, merge."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from edgeft.config import ParityThresholds
-from edgeft.llamacpp import Engine, Runtime
+from edgeft.llamacpp import Engine
 from edgeft.parity.ladder import Failure, Rung, Status
 from edgeft.parity.reference import OpenReference
 from edgeft.parity.statistics import Divergence, DivergenceMeter, Estimate, Positions
 from edgeft.progress import Progress
 
-_LOGITS, _QUANTIZATION, _MERGE, _RUNTIME = "logits", "quantization", "merge", "runtime"
-_RUNTIME_POSITIONS: Final = 256
-"""Positions that are run again under other runtimes: enough to see a fault, a fraction of the check's time."""
-_ONE_THREAD_POSITIONS: Final = 64
-"""A thread alone is as many times slower as there are cores."""
-RUNTIMES: Final[Mapping[str, Runtime]] = {
-    "F16 KV": Runtime("F16"),
-    "F16 KV, flash attention": Runtime("F16", flash_attention=True),
-    "F16 KV, 1 thread": Runtime("F16", threads=1),
-}
-"""What is tried beside the runtime of the check, with as many threads as it has where none are named."""
+_LOGITS, _QUANTIZATION, _MERGE = "logits", "quantization", "merge"
 
 
 def measure(engine: Engine, reference: OpenReference, progress: Progress) -> DivergenceMeter:
@@ -116,49 +105,3 @@ def check_merge(figures: Mapping[str, float] | None, limits: ParityThresholds) -
         for one in _over(divergence, limits, _MERGE)
     )
     return Rung(_MERGE, "fail" if failures else "pass", dict(figures), failures)
-
-
-def check_runtime(
-    engine: Engine, reference: OpenReference, measured: Positions, most_kld: float, progress: Progress
-) -> Rung:
-    """Runs some records again as users run a file; more than rounding between the runtimes is a fault of the build.
-
-    `measured` is what was found with the engine as it is. A file that is far from the reference moves with every
-    rounding, up at one position and down at another: it fails when the whole interval of the rise, position by
-    position, is beyond `most_kld`.
-    """
-    figures: dict[str, Any] = {}
-    failures: list[Failure] = []
-    before = engine.runtime
-    for number, (name, runtime) in enumerate(RUNTIMES.items()):
-        progress(number, len(RUNTIMES), f"runtime: {name}")
-        tried = runtime if runtime.threads else replace(runtime, threads=before.threads)
-        if tried == before:
-            continue
-        engine.run_as(tried)
-        found = _sampled(engine, reference, _ONE_THREAD_POSITIONS if runtime.threads else _RUNTIME_POSITIONS)
-        base = measured.first(len(found.kld))
-        rise, change = found.rise_over(base), float(abs(found.nll - base.nll).mean())
-        figures[name] = {"mean_kld": float(found.kld.mean()), "base_kld": float(base.kld.mean())}
-        figures[name] |= {"rise_low": rise.low, "rise_high": rise.high, "mean_nll_change": change}
-        if not rise.low <= most_kld:
-            what = f"with {name} the mean KLD rises by {rise.mean:.2e} ({rise.low:.2e} to {rise.high:.2e})"
-            what += f", the limit {most_kld:.2e}"
-            failures.append(Failure(_RUNTIME, what, name, "run without it, or use another build of llama.cpp"))
-    engine.run_as(before)
-    return Rung(_RUNTIME, "fail" if failures else "pass", figures, tuple(failures))
-
-
-def _sampled(engine: Engine, reference: OpenReference, most: int) -> Positions:
-    """Measures the first records, so many positions in all."""
-    meter, left = DivergenceMeter(), most
-    for number, record in enumerate(reference.content.records):
-        count = min(record.n_scored, left)
-        kept, first = reference.distributions(number).slice(0, count), record.first_scored
-        for start, rows in engine.logit_chunks(record.ids[: first + count], first):
-            part = slice(start - first, start - first + len(rows))
-            meter.add(kept.slice(part.start, part.stop), rows, record.targets[part], number)
-        left -= count
-        if left <= 0:
-            break
-    return meter.positions()
