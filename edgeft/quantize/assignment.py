@@ -2,11 +2,13 @@
 
 Divergences of single tensors add up where they are small. So it is a knapsack with one choice for each tensor, and the
 greedy walk along the tensors' convex hulls gives its best solutions (Sinha and Zoltners 1979), all sizes at once.
+Between two of them, a step of one large tensor apart, single changes that fit take what a budget has left.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +45,39 @@ def frontier(costs: Sequence[TensorCosts]) -> list[Assignment]:
         types[name] = larger
         found.append(Assignment(dict(types), size_bytes, kld))
     return found
+
+
+def within_size(costs: Sequence[TensorCosts], most_bytes: int) -> Assignment | None:
+    """Returns the least divergence for at most so many bytes; None when the smallest types take more."""
+    within = [one for one in frontier(costs) if one.size_bytes <= most_bytes]
+    return _changed(within[-1], costs, most_bytes, math.inf) if within else None
+
+
+def within_kld(costs: Sequence[TensorCosts], most_kld: float) -> Assignment | None:
+    """Returns the least bytes for at most so much divergence; None when the best types diverge more."""
+    within = [one for one in frontier(costs) if one.kld <= most_kld]
+    return _changed(within[0], costs, within[0].size_bytes, most_kld) if within else None
+
+
+def _changed(chosen: Assignment, costs: Sequence[TensorCosts], most_bytes: int, most_kld: float) -> Assignment:
+    """Changes one tensor after another as long as that is within both and better by what is not limited."""
+    by_size = math.isinf(most_kld)
+    while True:
+        best: tuple[float, Assignment] | None = None
+        for cost in costs:
+            now = chosen.types[cost.name]
+            for name in cost.size_bytes:
+                more_bytes, more_kld = cost.size_bytes[name] - cost.size_bytes[now], cost.kld[name] - cost.kld[now]
+                size_bytes, kld = chosen.size_bytes + more_bytes, chosen.kld + more_kld
+                better, price = (-more_kld, more_bytes) if by_size else (-more_bytes, more_kld)
+                if better <= 0 or size_bytes > most_bytes or kld > most_kld:
+                    continue
+                worth = better / price if price > 0 else math.inf
+                if best is None or worth > best[0]:
+                    best = worth, Assignment({**chosen.types, cost.name: name}, size_bytes, kld)
+        if best is None:
+            return chosen
+        chosen = best[1]
 
 
 def _gain(cost: TensorCosts, smaller: str, larger: str) -> float:

@@ -19,7 +19,7 @@ from edgeft.errors import EdgeftError
 from edgeft.files import human_size
 from edgeft.llamacpp import Engine
 from edgeft.progress import Progress, silent
-from edgeft.quantize.assignment import Assignment, frontier
+from edgeft.quantize.assignment import Assignment, frontier, within_kld, within_size
 from edgeft.quantize.costs import TensorCosts
 from edgeft.quantize.passages import Passage
 from edgeft.quantize.recipe import Recipe
@@ -114,7 +114,6 @@ def quantize_to_budget(
     finds fast enough. Raises EdgeftError, with the nearest that can be had, when no file is within the budget; then
     there is no `out`.
     """
-    offered = frontier(costs)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
 
         def build(chosen: Assignment) -> Fitted:
@@ -125,42 +124,43 @@ def quantize_to_budget(
 
         if budget.max_size_bytes is not None:
             rest_bytes = source.size_bytes - matrix_bytes(source, costs)
-            best = build(_within_size(offered, budget.max_size_bytes, rest_bytes))
+            best = build(_within_size(costs, budget.max_size_bytes, rest_bytes))
         elif budget.max_kld is not None:
-            best = _search_kld(offered, budget.max_kld, build)
+            best = _search_kld(costs, budget.max_kld, build)
         else:
             assert budget.min_tokens_per_second is not None
-            best = _search_speed(offered, budget.min_tokens_per_second, build, speed)
+            best = _search_speed(frontier(costs), budget.min_tokens_per_second, build, speed)
         shutil.move(best.gguf.path, out)
     return replace(best, gguf=GgufFile.open(out))
 
 
-def _within_size(offered: Sequence[Assignment], most_bytes: int, rest_bytes: int) -> Assignment:
-    within = [one for one in offered if one.size_bytes + rest_bytes <= most_bytes]
-    if not within:
-        least = human_size(offered[0].size_bytes + rest_bytes)
+def _within_size(costs: Sequence[TensorCosts], most_bytes: int, rest_bytes: int) -> Assignment:
+    chosen = within_size(costs, most_bytes - rest_bytes)
+    if chosen is None:
+        least = human_size(frontier(costs)[0].size_bytes + rest_bytes)
         raise EdgeftError(
             f"no file of this model is within {human_size(most_bytes)}", remedy=f"the smallest is {least}"
         )
-    return within[-1]
+    return chosen
 
 
-def _search_kld(offered: Sequence[Assignment], most: float, build: Callable[[Assignment], Fitted]) -> Fitted:
+def _search_kld(costs: Sequence[TensorCosts], most: float, build: Callable[[Assignment], Fitted]) -> Fitted:
+    offered = frontier(costs)
     best: Fitted | None = None
-    chosen: Assignment | None = None
+    tried: set[tuple[str, ...]] = set()
     scale = 1.0
     for _ in range(_TRIES):
-        within = [one for one in offered if one.kld * scale <= most]
-        if not within and best is None:
+        chosen = within_kld(costs, most / scale)
+        if chosen is None and best is None:
             what = f"no file of this model is within a divergence of {most}"
             raise EdgeftError(what, remedy=f"the best has {offered[-1].kld * scale:.2g}; F16 has nearly none")
-        if not within or within[0] is chosen:
+        if chosen is None or tuple(chosen.types.values()) in tried:
             break
-        chosen = within[0]
+        tried.add(tuple(chosen.types.values()))
         made = build(chosen)
         if made.measured_kld <= most and (best is None or made.gguf.size_bytes < best.gguf.size_bytes):
             best = made
-        if _CLOSE * most <= made.measured_kld <= most or (chosen is offered[0] and best is made):
+        if _CLOSE * most <= made.measured_kld <= most or (chosen.types == offered[0].types and best is made):
             break
         scale = made.measured_kld / chosen.kld
     if best is None:
