@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from errno import EISDIR
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, Problem
 
 _HASH_BLOCK_BYTES = 1 << 20
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -106,8 +109,37 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes a JSON value atomically, indented, with a final newline."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Writes a JSON value atomically, as `json_text` has it, with a final newline."""
+    write_text(path, json_text(value) + "\n")
+
+
+def json_text(value: object, indent: int | None = 2) -> str:
+    """Returns a value as JSON; NaN and infinities, for which JSON has no word, are null."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def require_writable(paths: Iterable[Path]) -> None:
+    """Raises EdgeftError, naming all, unless files can be made at these paths; what is there already stays."""
+    problems = []
+    for path in paths:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=path.parent):
+                pass
+            if path.is_dir():
+                raise IsADirectoryError(EISDIR, "it is a folder")
+        except OSError as error:
+            problems.append(Problem(f"cannot be written: {error.strerror}", str(path), "name another file"))
+    if problems:
+        raise EdgeftError(problems)
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from edgeft.graph import Graph
 from edgeft.loss_curve import read_metrics
 from edgeft.pareto import TradeOff
 from edgeft.parity.page import Training, origin_here, page
+from edgeft.parity.report_file import read_report
 from edgeft.parity.scored import Checked, read_records
 
 REPORT = "report.html"
@@ -34,7 +35,7 @@ def _checked(graph: Graph) -> Iterator[tuple[str, Checked]]:
         if (folder / "parity.json").exists():
             positions = folder / "positions.json"
             records = read_records(positions) if positions.exists() else []
-            yield name, Checked(graph.parity_report(name).content(), records)
+            yield name, Checked(read_report(graph.parity_report(name)), records)
 
 
 def _hashes(graph: Graph) -> Iterator[tuple[str, str]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeft.artifacts import EvalReport
+from edgeft.artifacts import EvalReport, ParityReport
 from edgeft.files import human_size, list_files, read_object, write_json, write_text
 from edgeft.graph import Graph
 from edgeft.loss_curve import curves, read_metrics, sparkline
 from edgeft.pareto import TradeOff, pareto_svg
+from edgeft.parity.report_file import read_report
 from edgeft.quant_types import UNQUANTIZED
 
 # Below this less than a hundredth of what changed in the file is the training's; the rest is rounding.
@@ -34,7 +36,7 @@ def summarize(graph: Graph) -> list[dict[str, Any]]:
         size_bytes = path.stat().st_size if path.exists() else None
         row = _row(name, "gguf", _scores(graph.eval_report(name)), size_bytes)
         if (graph.parity_report(name).path / "parity.json").exists():
-            content = graph.parity_report(name).content()
+            content = read_report(graph.parity_report(name))
             figures = content["logits"]
             row["verdict"] = content["verdict"]
             if figures:  # a file that cannot be run has none
@@ -60,7 +62,7 @@ def trade_offs(graph: Graph, rows: Sequence[Mapping[str, Any]]) -> list[TradeOff
     return [
         TradeOff(row["name"], row["size_bytes"], row["mean_kld"], "fitted" if row["name"] in graph.budgets else "fixed")
         for row in rows
-        if row["kind"] == "gguf" and row["name"] not in UNQUANTIZED and row["mean_kld"] is not None
+        if row["kind"] == "gguf" and row["name"] not in UNQUANTIZED and math.isfinite(row["mean_kld"] or math.nan)
     ]
 
 
@@ -125,7 +127,7 @@ def describe(graph: Graph, name: str) -> str:
         short = "".join(f"; out of memory: {change}" for change in figures.get("memory", {}).get("steps_down", ()))
         return f"{figures['steps']} steps on {figures['device']}, {losses} {bars}, {best}; {full}{short}"
     if kind == "parity":
-        report = _read(folder / "parity.json")
+        report = read_report(ParityReport(folder))
         figures = report["logits"]
         logits = f"mean KLD {figures['mean_kld']:.1e}, same top token {figures['top1']:.1%}" if figures else ""
         cause = f"{report['rung']}: {report['cause']}" if report["cause"] else ""

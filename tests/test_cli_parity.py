@@ -16,7 +16,8 @@ from markdown_it import MarkdownIt
 from parity.pages import make_reference
 
 from edgeft.cli import main
-from edgeft.parity.formats import as_json, markdown
+from edgeft.files import json_text
+from edgeft.parity.formats import markdown
 from edgeft.parity.ladder import RUNGS
 
 NAMES = ["model-F16.gguf", "model-Q8_0.gguf", "a|b *<c>*.gguf"]
@@ -83,7 +84,7 @@ def test_json_has_no_word_for_what_is_no_number(written: Result) -> None:
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
-    found = json.loads(as_json([report]), parse_constant=refuse)[0]["logits"]
+    found = json.loads(json_text([report]), parse_constant=refuse)[0]["logits"]
     assert found["mean_kld"] is found["ppl"] is None
     assert found["top1"] == report["logits"]["top1"]
 
@@ -174,8 +175,10 @@ def test_the_page_has_what_json_has(folder: Path, written: Result) -> None:
     assert NAMES[2] in "".join(page.find(".//*[@id='made']").itertext())  # type: ignore[union-attr]
 
 
-def test_what_cannot_be_written_is_said(folder: Path) -> None:
+def test_what_cannot_be_written_is_said_before_the_work(folder: Path) -> None:
     (folder / "taken").write_text("")
-    result = check(folder, "--html", folder / "taken" / "report.html", names=NAMES[:1])
+    bad = [folder / "taken" / "report.html", folder / "taken" / "junit.xml"]
+    result = check(folder, "--html", bad[0], "--junit", bad[1], names=["no such file.gguf"])
     assert result.exit_code == 1
-    assert str(folder / "taken") in result.stderr and "Traceback" not in result.output
+    assert all(f"{path}: cannot be written" in result.stderr for path in bad)
+    assert "no such file" not in result.output and "Traceback" not in result.output

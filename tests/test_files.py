@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from edgeft.errors import EdgeftError
 from edgeft.files import (
     human_size,
+    json_text,
     list_files,
     making_folder,
     replacing,
     require_free_disk,
+    require_writable,
     sha256_file,
     sha256_json,
     write_json,
@@ -129,3 +132,21 @@ def test_too_little_disk_is_said_before_work_starts(tmp_path: Path) -> None:
 )
 def test_sizes_are_decimal(size_bytes: float, text: str) -> None:
     assert human_size(size_bytes) == text
+
+
+def test_json_has_no_number_that_is_none() -> None:
+    text = json_text({"a": [math.nan, (math.inf, 1.5)], "b": "NaN"}, None)
+    assert text == '{"a": [null, [null, 1.5]], "b": "NaN"}'
+
+
+def test_what_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    require_writable([tmp_path / "new" / "a.html", tmp_path / "file"])
+    assert (tmp_path / "file").read_text() == "kept"
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(EdgeftError) as found:
+        require_writable([tmp_path / "file" / "a.html", tmp_path / "new", tmp_path / "b.html"])
+    assert [problem.where for problem in found.value.problems] == [
+        str(tmp_path / "file" / "a.html"),
+        str(tmp_path / "new"),
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from edgeft.artifacts import Adapter
 from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
 from edgeft.console import Output
 from edgeft.errors import EdgeftError
-from edgeft.files import human_size, making_folder
+from edgeft.files import human_size, json_text, making_folder
 
 if TYPE_CHECKING:
     from edgeft.extract import Extraction
@@ -72,7 +71,7 @@ def extract_adapter(base: str, tuned: str, rank: int, out: Path, as_json: bool) 
     if as_json:
         figures = {"adapter": str(out), "rank": rank, "size_bytes": size_bytes, "error": made.error}
         figures |= {"updates": [asdict(one) for one in made.updates], "saved": [asdict(one) for one in made.saved]}
-        click.echo(json.dumps(figures, indent=2))
+        click.echo(json_text(figures))
         return
     output.errors(_by_layer(made))
     output.line(f"{shown(out.absolute())}: {human_size(size_bytes)}, lacks {made.error:.2%} of the changes' norm")

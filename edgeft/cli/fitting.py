@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from edgeft.artifacts import GgufFile, Tokens, open_trained
 from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
 from edgeft.console import Output
 from edgeft.errors import EdgeftError
-from edgeft.files import human_size, parse_size, write_text
+from edgeft.files import human_size, json_text, parse_size, write_text
 from edgeft.pareto import TradeOff, pareto_svg
 from edgeft.quant_types import canonical_type
 
@@ -115,7 +114,7 @@ def _fit(
     with output.progress("fit") as progress:
         fitted = quantize_to_budget(gguf, costs, budget, FileDivergence(gguf, chosen), out, *others, progress)
     if as_json:
-        click.echo(json.dumps({"file": str(out), **fitted.figures()}, indent=2))
+        click.echo(json_text({"file": str(out), **fitted.figures()}))
     else:
         _say(output, gguf, fitted, costs)
     return TradeOff(out.name, fitted.gguf.size_bytes, fitted.measured_kld, "fitted")
@@ -151,7 +150,7 @@ def _compare(
             others = (asked["imatrix_path"], asked["threads"], progress)
             rows.append(compare(gguf, costs, name, measure, judge, gguf.path.parent, *others))
     if as_json:
-        click.echo(json.dumps([[vars(one) for one in row] for row in rows], indent=2))
+        click.echo(json_text([[vars(one) for one in row] for row in rows]))
     else:
         output.comparisons([[(one.label, one.size_bytes, one.kld) for one in row] for row in rows])
     return [one if one.kind == "fixed" else replace(one, label="") for row in rows for one in row]
@@ -159,7 +158,9 @@ def _compare(
 
 def _show(output: Output, offered: list[Assignment], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([{"size_bytes": one.size_bytes, "kld": one.kld, "types": one.types} for one in offered]))
+        click.echo(
+            json_text([{"size_bytes": one.size_bytes, "kld": one.kld, "types": one.types} for one in offered], None)
+        )
         return
     last = len(offered) - 1
     rows = [offered[round(i * last / (_ROWS - 1))] for i in range(min(_ROWS, last + 1))]

@@ -13,7 +13,7 @@ from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, shown
 from edgeft.config import ParityConfig, load_config
 from edgeft.console import Output
 from edgeft.errors import EdgeftError, GateError, Problem
-from edgeft.files import human_size, sha256_file, write_text
+from edgeft.files import human_size, json_text, require_writable, sha256_file, write_text
 
 if TYPE_CHECKING:
     from edgeft.parity.scored import Checked
@@ -63,6 +63,7 @@ def record(
     if (base is None) != (adapter is None):
         raise EdgeftError("one of --base and --adapter is given", remedy="give both, or none")
     output = Output()
+    require_writable([out])
     config = ParityConfig(records=records, positions=positions, kept_tokens=0 if full else 64, layers=layers)
     chosen = None if records_path is None else read_records(records_path)
     live = None if base is None or adapter is None else (resolve_checkpoint(base), Adapter.open(adapter))
@@ -99,6 +100,7 @@ def check(
     from edgeft.parity.check import check_file
 
     output = Output()
+    require_writable(path for path in (markdown, junit_path, html_path) if path is not None)
     config = load_config(config_path).parity if config_path else ParityConfig()
     checked = []
     for path in ggufs:
@@ -106,7 +108,7 @@ def check(
             checked.append(check_file(Reference(reference), GgufFile.open(path), config, progress, threads, gpu))
     reports = [one.report for one in checked]
     if as_json:
-        click.echo(formats.as_json(reports))
+        click.echo(json_text(reports))
     else:
         output.verdicts(reports)
     if markdown:

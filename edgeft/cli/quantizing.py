@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from edgeft.cli.recipes import recipe_options, recipes, targets
 from edgeft.config import ImatrixConfig
 from edgeft.console import Output
 from edgeft.errors import EdgeftError
-from edgeft.files import human_size
+from edgeft.files import human_size, json_text
 
 
 @click.command()
@@ -97,7 +96,7 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
             left = _survival(output, asked["base"], asked["adapter"], smaller)
             rows[-1] |= {"survival": left["overall"]}
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json_text(rows))
         return
     output.footprints(rows, asked["n_ctx"], asked["memory"])
     for target, row in zip(files, rows, strict=True):

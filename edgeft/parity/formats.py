@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -32,19 +31,6 @@ def sentence(report: Report) -> str:
     if report["served"]:
         costs.append(f"bfloat16, as the model is served, would cost {nats(report['served']['mean_kld'])}")
     return f"{report['type']} passes: {', '.join(costs)}"
-
-
-def as_json(reports: Sequence[Report]) -> str:
-    """Returns the reports as JSON; a figure that is no number, for which JSON has no word, is null."""
-    return json.dumps(_finite(list(reports)), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def nats(value: float) -> str:

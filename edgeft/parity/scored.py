@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeft.files import write_text
+from edgeft.files import json_text, write_text
 
 if TYPE_CHECKING:
     from edgeft.llamacpp import Vocabulary
@@ -95,11 +96,18 @@ def _rounded(values: Doubles) -> list[float]:
 
 
 def write_records(records: Sequence[ScoredRecord], path: Path) -> None:
-    """Writes the records as JSON, a line each."""
-    lines = ",\n".join(json.dumps(asdict(record), ensure_ascii=True) for record in records)
+    """Writes the records as JSON, a line each; a figure that is no number is null."""
+    lines = ",\n".join(json_text(asdict(record), None) for record in records)
     write_text(path, f"[\n{lines}\n]\n")
 
 
 def read_records(path: Path) -> list[ScoredRecord]:
     """Returns the records of a file that `write_records` wrote."""
-    return [ScoredRecord(**record) for record in json.loads(path.read_text(encoding="utf-8"))]
+    return [
+        ScoredRecord(**{key: _numbers(value) for key, value in record.items()})
+        for record in json.loads(path.read_text(encoding="utf-8"))
+    ]
+
+
+def _numbers(value: Any) -> Any:
+    return [math.nan if one is None else one for one in value] if isinstance(value, list) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from datetime import datetime
@@ -16,14 +17,18 @@ from tiny_run import write_records
 from edgeft.artifacts import Checkpoint, GgufFile, Reference
 from edgeft.config import ConvertConfig, ParityConfig, ParityThresholds
 from edgeft.convert import convert
-from edgeft.dataset.records import read_records
+from edgeft.dataset import records as dataset_records
 from edgeft.errors import EdgeftError
 from edgeft.llamacpp import Engine
+from edgeft.parity.check import check_parity
 from edgeft.parity.ladder import RUNGS
+from edgeft.parity.page import origin_here, page
 from edgeft.parity.record import record_reference
 from edgeft.parity.reference import OpenReference
+from edgeft.parity.report_file import read_report
 from edgeft.parity.rungs.logits import measure
 from edgeft.parity.rungs.runtime import GPU_RUNTIMES, RUNTIMES, check_runtime
+from edgeft.parity.scored import Checked, read_records
 from edgeft.parity.thresholds import BUDGETS, thresholds_for
 from edgeft.progress import silent
 from edgeft.quant_types import FTYPE
@@ -43,7 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def reference(model: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     folder = tmp_path_factory.mktemp("reference")
     write_records(folder / "test.jsonl", 5)
-    records = read_records(folder / "test.jsonl")
+    records = dataset_records.read_records(folder / "test.jsonl")
     return record_reference(model, None, records, CONFIG, "cpu", folder / "reference.npz")
 
 
@@ -83,14 +88,24 @@ def test_not_a_number_fails(model: Checkpoint, reference: Reference, tmp_path: P
         broken = {name: arrays[name] for name in arrays}
     broken["log_p"] = np.full_like(broken["log_p"], np.nan)
     np.savez(tmp_path / "nan.npz", **broken)
-    report = checked(Reference(tmp_path / "nan.npz"), export(model, tmp_path / "model.gguf"), CONFIG)
+    written = check_parity(
+        Reference(tmp_path / "nan.npz"), export(model, tmp_path / "model.gguf"), CONFIG, tmp_path / "parity"
+    )
+    texts = [(written.path / name).read_text() for name in ("parity.json", "positions.json")]
+    assert all("NaN" not in text and "null" in text for text in texts)
+    report, records = read_report(written), read_records(written.path / "positions.json")
     assert report["verdict"] == "fail"
+    assert report["thresholds"] and report["merge"] is None
+    assert all(math.isnan(value) for value in (report["logits"]["mean_kld"], records[0].kld[0]))
+    assert "not a number" in page([Checked(report, records)], origin_here({}))
 
 
 def test_positions_are_limited(model: Checkpoint, tmp_path: Path) -> None:
     write_records(tmp_path / "test.jsonl", 12)
     config = CONFIG.model_copy(update={"positions": 64, "records": 12})
-    made = record_reference(model, None, read_records(tmp_path / "test.jsonl"), config, "cpu", tmp_path / "r.npz")
+    made = record_reference(
+        model, None, dataset_records.read_records(tmp_path / "test.jsonl"), config, "cpu", tmp_path / "r.npz"
+    )
     content = OpenReference(made).content
     assert sum(record.n_scored for record in content.records) == 64
 
@@ -158,7 +173,7 @@ def test_a_gpu_is_held_to_the_cpu(model: Checkpoint, reference: Reference, tmp_p
 
 def test_what_is_kept_gives_the_figures_of_the_whole(model: Checkpoint, reference: Reference, tmp_path: Path) -> None:
     write_records(tmp_path / "test.jsonl", 5)
-    records = read_records(tmp_path / "test.jsonl")
+    records = dataset_records.read_records(tmp_path / "test.jsonl")
     config = CONFIG.model_copy(update={"kept_tokens": 0})
     whole = record_reference(model, None, records, config, "cpu", tmp_path / "whole.npz")
     smaller = quantize(export(model, tmp_path / "f16.gguf", "f16"), "Q4_0", tmp_path / "q4.gguf")
@@ -174,7 +189,7 @@ def test_a_template_with_the_date_is_rendered_as_of_the_recorded_day(model: Chec
     shutil.copytree(model.path, dated)
     (dated / "chat_template.jinja").write_text("Today is {{ strftime_now('%d %B %Y') }}.\n" + CHATML)
     write_records(tmp_path / "test.jsonl", 2)
-    records = read_records(tmp_path / "test.jsonl")
+    records = dataset_records.read_records(tmp_path / "test.jsonl")
     made = record_reference(Checkpoint.open(dated), None, records, CONFIG, "cpu", tmp_path / "reference.npz")
     gguf = export(Checkpoint.open(dated), tmp_path / "model.gguf")
     assert checked(made, gguf, CONFIG)["verdict"] == "pass"
