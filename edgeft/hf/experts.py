@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -25,6 +25,28 @@ def column_squares(values: torch.Tensor) -> torch.Tensor:
     return squares
 
 
+def expert_matrices(model: PreTrainedModel, names: Mapping[str, str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields the experts of each block by their GGUF name, (n_experts, n_rows, n_columns); what is written is kept."""
+    known = set(names.values())
+    for _, block, weights in _experts(dict(model.named_modules())):
+        for role, weight in weights.items():
+            parts = weight.data.chunk(len(_ROLES[role]), dim=1)
+            yield from ((name, part) for name, part in zip(_names(block, role), parts, strict=True) if name in known)
+
+
+def _experts(modules: Mapping[str, torch.nn.Module]) -> Iterator[tuple[str, str, dict[str, torch.nn.Parameter]]]:
+    """Yields the modules that hold experts: name, number of the block, weights by their role."""
+    for module_name, module in modules.items():
+        block = _BLOCK.search(f".{module_name}.")
+        weights = {role: getattr(module, role, None) for role in _ROLES}
+        if block is not None and all(isinstance(weight, torch.nn.Parameter) for weight in weights.values()):
+            yield module_name, block[1], cast(dict[str, torch.nn.Parameter], weights)
+
+
+def _names(block: str, role: str) -> tuple[str, ...]:
+    return tuple(f"blk.{block}.ffn_{part}_exps.weight" for part in _ROLES[role])
+
+
 class ExpertInputs(TorchFunctionMode):
     """Sees, while it is entered, each product with the weights of an expert, and adds up what goes into it.
 
@@ -38,16 +60,11 @@ class ExpertInputs(TorchFunctionMode):
         self.routers: dict[torch.nn.Module, str] = {}
         known = set(names.values())
         modules = dict(model.named_modules())
-        for module_name, module in modules.items():
-            block = _BLOCK.search(f".{module_name}.")
-            weights = {role: getattr(module, role, None) for role in _ROLES}
-            if block is None or not all(isinstance(weight, torch.nn.Parameter) for weight in weights.values()):
-                continue
+        for module_name, block, weights in _experts(modules):
             for role, weight in weights.items():
-                into = tuple(f"blk.{block[1]}.ffn_{part}_exps.weight" for part in _ROLES[role])
-                self._note(weight, tuple(name for name in into if name in known))
+                self._note(weight, tuple(name for name in _names(block, role) if name in known))
             router = modules.get(f"{module_name.rpartition('.')[0]}.gate")
-            if router is not None and (name := f"blk.{block[1]}.ffn_gate_inp.weight") in known:
+            if router is not None and (name := f"blk.{block}.ffn_gate_inp.weight") in known:
                 self.routers[router] = name
         if self._places:
             # The others multiply with all experts at once.

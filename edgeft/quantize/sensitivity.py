@@ -8,7 +8,7 @@ by the squared error of their codes, weighted by the importance matrix, which co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import torch
 from edgeft import hf
 from edgeft.cores import available_cores
 from edgeft.errors import EdgeftError
+from edgeft.hf.experts import expert_matrices
 from edgeft.llamacpp.blocks import block_columns, dequantize_rows, quantize_rows, row_bytes
 from edgeft.progress import Progress, silent
 from edgeft.quantize.costs import TensorCosts
@@ -30,6 +31,8 @@ _ONLY_WEIGHTED = frozenset({"IQ3_XXS"})
 # The divergence of one tensor at this type is far above float32's noise and still small.
 _PROBE = {256: "Q4_K", 32: "Q4_0"}
 _TIED = ("token_embd.weight", "output.weight")
+# llama.cpp leaves the choice of experts as it is.
+_ROUTER = "ffn_gate_inp.weight"
 _BATCH = 16
 
 Importance = Mapping[str, npt.NDArray[np.float32]]
@@ -46,69 +49,71 @@ def measure_sensitivity(
     """Returns the costs of every matrix of a model, by its name in GGUF.
 
     `load` gives the model in float32; `names` are the GGUF names of its tensors, `importance` the mean squares of an
-    importance matrix, or empty. One run of the model over the passages for each matrix. Raises EdgeftError when there
-    are no passages, and for a model with experts.
+    importance matrix, or empty. One run of the model over the passages for each matrix, and for the experts of a block
+    together, which are one tensor in the file. Raises EdgeftError when there are no passages.
     """
     if not passages:
         raise EdgeftError("no record has a trained token", remedy="give the tokens/ folder of a run")
-    if experts := [name for name in names.values() if name.endswith("_exps.weight")]:
-        what = f"{experts[0]} and others are experts, whose types are not chosen by a budget"
-        raise EdgeftError(what, remedy="quantize to a type instead")
     hf.quiet()
     model = load()
     predictions = _Predictions(model, passages)
     matrices = list(_matrices(model, names))
     costs = []
-    for done, (name, parameter) in enumerate(matrices):
+    for done, (name, weight) in enumerate(matrices):
         progress(done, len(matrices), name)
-        costs.append(_costs(name, parameter, importance.get(name), predictions.divergence))
+        costs.append(_costs(name, weight, importance.get(name), predictions.divergence))
     progress(len(matrices), len(matrices), f"{len(costs)} tensors")
     return costs
 
 
-def _matrices(model: hf.PreTrainedModel, names: Mapping[str, str]) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Yields the weights that llama.cpp quantizes; a head that shares the embedding's is the embedding."""
+def _matrices(model: hf.PreTrainedModel, names: Mapping[str, str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields the weights that llama.cpp quantizes, (n_matrices, n_rows, n_columns), of which experts have several.
+
+    A head that shares the embedding's is the embedding.
+    """
     for module_name, module in model.named_modules():
         name = names.get(f"{module_name}.weight", "")
-        if isinstance(module, torch.nn.Linear | torch.nn.Embedding) and (name.startswith("blk.") or name in _TIED):
-            yield name, cast(torch.nn.Parameter, module.weight)
+        wanted = (name.startswith("blk.") and not name.endswith(_ROUTER)) or name in _TIED
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding) and wanted:
+            yield name, module.weight.data[None]
+    yield from expert_matrices(model, names)
 
 
-def _costs(
-    name: str, parameter: torch.nn.Parameter, importance: Floats | None, divergence: Callable[[], float]
-) -> TensorCosts:
-    values = parameter.detach().float().cpu().numpy()
-    columns = values.shape[1]
+def _costs(name: str, weight: torch.Tensor, importance: Floats | None, divergence: Callable[[], float]) -> TensorCosts:
+    values = weight.float().cpu().numpy()
+    columns = values.shape[2]
     wide = columns % 256 == 0
     if columns % 32:
         return TensorCosts(name, {"F16": 2 * values.size}, {"F16": 0.0})
-    weights = None if importance is None else importance[0]
     probe = _PROBE[256 if wide else 32]
-    kept = parameter.detach().clone()
+    kept = weight.clone()
     errors: dict[str, float] = {}
     at_probe = 0.0
     for type_name in CANDIDATES if wide else NARROW_CANDIDATES:
-        if weights is None and type_name in _ONLY_WEIGHTED:
+        if importance is None and type_name in _ONLY_WEIGHTED:
             continue
-        coded = _coded(values, type_name, weights)
-        errors[type_name] = float(np.square(coded - values, dtype=np.float64).sum(0) @ _or_ones(weights, columns))
+        coded = as_coded(values, type_name, importance)
+        squares = np.square(coded - values, dtype=np.float64).sum(1)
+        errors[type_name] = float((squares if importance is None else squares * importance).sum())
         if type_name == probe:
-            parameter.data.copy_(torch.from_numpy(coded))
+            weight.copy_(torch.from_numpy(coded))
             at_probe = divergence()
-            parameter.data.copy_(kept)
+            weight.copy_(kept)
     scale = at_probe / errors[probe] if errors[probe] else 0.0
-    size_bytes = {type_name: values.shape[0] * row_bytes(type_name, columns) for type_name in errors}
+    rows = values.size // columns
+    size_bytes = {type_name: rows * row_bytes(type_name, columns) for type_name in errors}
     return TensorCosts(name, size_bytes, {type_name: error * scale for type_name, error in errors.items()})
 
 
-def _coded(values: Floats, type_name: str, weights: Floats | None) -> Floats:
-    threads = available_cores()
-    assert values.shape[1] % block_columns(type_name) == 0
-    return dequantize_rows(quantize_rows(values, type_name, weights, threads), type_name, values.shape[1], threads)
-
-
-def _or_ones(weights: Floats | None, columns: int) -> npt.NDArray[np.float64]:
-    return np.ones(columns) if weights is None else weights.astype(np.float64)
+def as_coded(values: Floats, type_name: str, importance: Floats | None) -> Floats:
+    """Returns matrices as a type holds them, each with the weights of its own columns."""
+    threads, columns = available_cores(), values.shape[2]
+    assert columns % block_columns(type_name) == 0
+    coded = np.empty_like(values)
+    for number, matrix in enumerate(values):
+        weights = None if importance is None else importance[number]
+        coded[number] = dequantize_rows(quantize_rows(matrix, type_name, weights, threads), type_name, columns, threads)
+    return coded
 
 
 class _Predictions:

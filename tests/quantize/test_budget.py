@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from convert.cases import CASES
+from convert.models import byte_level_tokenizer
+from convert.zoo import make
 from gguf import GGUFReader
 from tiny_model import make_model
 
@@ -16,11 +21,13 @@ from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.config import ConvertConfig
 from edgeft.convert import convert, tensor_names
 from edgeft.errors import EdgeftError
+from edgeft.hf.experts import expert_matrices
+from edgeft.llamacpp.blocks import dequantize_rows, quantize_rows
 from edgeft.quantize import Recipe, quantize
 from edgeft.quantize.budget import Budget, FileDivergence, quantize_to_budget
 from edgeft.quantize.costs import TensorCosts, read_costs, write_costs
 from edgeft.quantize.passages import Passage
-from edgeft.quantize.sensitivity import measure_sensitivity
+from edgeft.quantize.sensitivity import as_coded, measure_sensitivity
 from edgeft.quantize.speed import tokens_per_second
 from edgeft.weights import CheckpointWeights
 
@@ -28,12 +35,9 @@ from edgeft.weights import CheckpointWeights
 class Case:
     """A tiny model, its file, passages, and the costs of its tensors."""
 
-    def __init__(self, folder: Path) -> None:
-        self.checkpoint: Checkpoint = make_model(folder / "model", hidden_size=256, intermediate_size=256)
-        out = folder / "f32.gguf"
-        self.source: GgufFile = convert(
-            CheckpointWeights(self.checkpoint), self.checkpoint, ConvertConfig(dtype="f32"), out
-        )
+    def __init__(self, checkpoint: Checkpoint, out: Path) -> None:
+        self.checkpoint = checkpoint
+        self.source: GgufFile = convert(CheckpointWeights(checkpoint), checkpoint, ConvertConfig(dtype="f32"), out)
         rng = np.random.default_rng(0)
         vocabulary = self.checkpoint.config()["vocab_size"]
         self.passages = [
@@ -48,7 +52,20 @@ class Case:
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(tmp_path_factory.mktemp("budget"))
+    folder = tmp_path_factory.mktemp("budget")
+    return Case(make_model(folder / "model", hidden_size=256, intermediate_size=256), folder / "f32.gguf")
+
+
+@pytest.fixture(scope="module", params=["Mixtral", "Qwen3-MoE"])
+def mixture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A model with experts."""
+    folder = tmp_path_factory.mktemp("mixture")
+    byte_level_tokenizer(folder / "bpe", "qwen2")
+    of_family = next(case for case in CASES if case.family == request.param)
+    # The width of the experts, which the two families name otherwise: whole blocks.
+    widths = {"intermediate_size": 96, "moe_intermediate_size": 64}
+    make(replace(of_family, settings={**of_family.settings, **widths}), folder / "model", folder / "bpe")
+    return Case(Checkpoint.open(folder / "model"), folder / "f32.gguf")
 
 
 def test_every_matrix_has_costs_that_fall_with_size(case: Case) -> None:
@@ -100,8 +117,56 @@ def test_what_cannot_be_had_is_refused_with_what_can(case: Case, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(EdgeftError, match="no record has a trained token"):
         measure_sensitivity(case.load, case.names, [], {})
-    with pytest.raises(EdgeftError, match="are experts"):
-        measure_sensitivity(case.load, {"x": "blk.0.ffn_up_exps.weight"}, case.passages, {})
+
+
+def test_the_experts_of_a_block_are_one_tensor(mixture: Case) -> None:
+    """The router has no choice: llama.cpp leaves it as it is."""
+    tensors = {t.name: t for t in GGUFReader(mixture.source.path).tensors}
+    by_name = {cost.name: cost for cost in mixture.costs}
+    assert by_name.keys() == {name for name in tensors if "norm" not in name and "gate_inp" not in name}
+    for part in ("gate", "up", "down"):
+        cost = by_name[f"blk.1.ffn_{part}_exps.weight"]
+        n_columns, _, n_experts = (int(size) for size in tensors[cost.name].shape)
+        assert n_experts == 4
+        assert cost.size_bytes["Q4_0"] == tensors[cost.name].n_elements // 32 * 18 and n_columns % 32 == 0
+        assert cost.kld["Q4_0"] > cost.kld["Q5_0"] > cost.kld["Q8_0"] > 0
+
+
+def test_the_cost_of_experts_is_what_the_file_loses_by_them(mixture: Case, tmp_path: Path) -> None:
+    """A token may get other experts when what goes into a router changes: hence half, where a matrix has a third."""
+    for part in ("gate", "up", "down"):
+        name = f"blk.1.ffn_{part}_exps.weight"
+        recipe = Recipe("Q8_0", {name: "Q4_0", ".*": "F32"}, output="F32", embedding="F32")
+        measured = mixture.measure(quantize(mixture.source, recipe, tmp_path / "one.gguf"))
+        (cost,) = (cost for cost in mixture.costs if cost.name == name)
+        assert measured == pytest.approx(cost.kld["Q4_0"], rel=1 / 2)
+
+
+def test_each_expert_is_quantized_with_the_weights_of_its_own_columns(mixture: Case) -> None:
+    """The file's codes are those: what torch computes with is what llama.cpp would read."""
+    model, name = mixture.load(), "blk.1.ffn_down_exps.weight"
+    matrices = dict(expert_matrices(model, mixture.names))[name]
+    values = matrices.numpy().copy()
+    importance = np.random.default_rng(0).uniform(0.01, 1, (len(values), values.shape[2])).astype(np.float32)
+    coded = as_coded(values, "Q4_0", importance)
+    for number, matrix in enumerate(values):
+        codes = quantize_rows(matrix, "Q4_0", importance[number])
+        np.testing.assert_array_equal(coded[number], dequantize_rows(codes, "Q4_0", values.shape[2]))
+    assert not np.array_equal(coded, as_coded(values, "Q4_0", np.roll(importance, 1, axis=0)))
+    (cost,) = measure_sensitivity(lambda: model, {"x": name}, mixture.passages, {name: importance})
+    assert cost.kld["Q4_0"] > cost.kld["Q8_0"] > 0
+    np.testing.assert_array_equal(matrices.numpy(), values)
+
+
+def test_a_mixture_is_kept_within_a_size(mixture: Case, tmp_path: Path) -> None:
+    fixed = quantize(mixture.source, "Q4_0", tmp_path / "fixed.gguf")
+    budget = Budget(max_size_bytes=fixed.size_bytes)
+    fitted = quantize_to_budget(mixture.source, mixture.costs, budget, mixture.measure, tmp_path / "fitted.gguf")
+    assert fitted.gguf.size_bytes <= fixed.size_bytes
+    types = {t.name: t.tensor_type.name for t in GGUFReader(fitted.gguf.path).tensors}
+    for pattern, kind in fitted.recipe.tensors.items():
+        (name,) = (name for name in types if re.fullmatch(pattern, name))
+        assert types[name] == kind
 
 
 def test_costs_are_read_as_they_were_written(case: Case, tmp_path: Path) -> None:
