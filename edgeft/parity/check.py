@@ -13,7 +13,7 @@ from edgeft.files import write_json
 from edgeft.llamacpp import Engine, build_description, gpu_names
 from edgeft.parity.gguf_header import GgufHeader, read_header
 from edgeft.parity.ladder import RUNGS, Failure, Rung, listed, rung, verdict
-from edgeft.parity.reference import OpenReference, ReferenceContent
+from edgeft.parity.reference import BUILT_IN, OpenReference, ReferenceContent
 from edgeft.parity.rungs.answers import answers_of, check_answers, check_ending, check_task
 from edgeft.parity.rungs.layers import check_layers, explained
 from edgeft.parity.rungs.logits import check_conversion, check_merge, check_quantization, measure
@@ -166,7 +166,8 @@ class _Climb:
         if engine.file_type in UNQUANTIZED:
             yield check_conversion(divergence, self.limits)
         else:
-            yield check_quantization(meter.positions(), divergence, self.limits, weights.figures)
+            built_in = self._content.made_by.get("texts") == BUILT_IN
+            yield check_quantization(meter.positions(), divergence, self.limits, weights.figures, built_in)
         yield check_merge(self._content.merge, self._config.merge)
         yield check_layers(engine, header, self._reference, weights.figures, self._progress)
         measured, most, gpus = meter.positions(), self._config.runtime_kld, gpu_names() if self._gpu else []

@@ -25,7 +25,7 @@ from edgeft.parity.distributions import Distributions, Floats, truncated
 from edgeft.parity.record_layers import record_layers
 from edgeft.parity.record_model import control_ids, model_facts, pieces_of, probe_prompts
 from edgeft.parity.record_weights import fingerprints
-from edgeft.parity.reference import ReferenceContent, ReferenceRecord, save_reference
+from edgeft.parity.reference import BUILT_IN, ReferenceContent, ReferenceRecord, save_reference
 from edgeft.parity.statistics import DivergenceMeter
 from edgeft.progress import Progress, silent
 from edgeft.weights import CheckpointWeights, Weights
@@ -89,7 +89,8 @@ def record_reference(
         rendered_at=now.isoformat(),
         model=facts,
         weights=[],
-        made_by={"torch": torch.__version__, "device": device, "dtype": "float32", "machine": platform.machine()},
+        made_by={"torch": torch.__version__, "device": device, "dtype": "float32", "machine": platform.machine()}
+        | ({"texts": BUILT_IN} if records is None else {}),
         merge=merge,
         served=served,
     )

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,6 +23,8 @@ from edgeft.parity.states import STATE_ARRAYS, LayerStates, pack_states, unpack_
 FORMAT_VERSION = 2
 _DISTRIBUTION_ARRAYS = ("ids", "log_p", "log_rest", "target_log_p")
 _WEIGHT_ARRAYS = ("cells", "directions")
+BUILT_IN: Final = "built-in"
+"""What `made_by["texts"]` says of a reference that was recorded without records of its own."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ class Estimate:
             return "pass"
         return "undecided" if self.low <= limit else "fail"
 
+    def times_more(self, limit: float) -> float:
+        """Returns how many times as large a sample decides about a limit, if the mean stays where it is."""
+        half, distance = max(self.high - self.mean, self.mean - self.low), abs(limit - self.mean)
+        return (half / distance) ** 2 if distance else math.inf
+
 
 def estimate(values: Doubles, groups: npt.NDArray[np.int64]) -> Estimate:
     """Returns the mean of `values` (positions,) with an interval that is robust to dependence within `groups`.

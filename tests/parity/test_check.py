@@ -26,9 +26,10 @@ from edgeft.parity.page import origin_here, page
 from edgeft.parity.record import record_reference
 from edgeft.parity.reference import OpenReference
 from edgeft.parity.report_file import read_report
-from edgeft.parity.rungs.logits import measure
+from edgeft.parity.rungs.logits import check_quantization, measure
 from edgeft.parity.rungs.runtime import GPU_RUNTIMES, RUNTIMES, check_runtime
 from edgeft.parity.scored import Checked, read_records
+from edgeft.parity.statistics import Divergence, Positions
 from edgeft.parity.thresholds import BUDGETS, thresholds_for
 from edgeft.progress import silent
 from edgeft.quant_types import FTYPE
@@ -135,7 +136,24 @@ def test_a_sample_that_is_too_small_decides_nothing(model: Checkpoint, reference
     between = ParityThresholds(mean_kld=figures["mean_kld"], top1=0.0, ppl_ratio=9.0)
     report = checked(reference, smaller, CONFIG.model_copy(update={"quantization": between}))
     assert (report["verdict"], report["rung"]) == ("undecided", "quantization")
-    assert "record more" in report["remedy"]
+    assert "too near to the budget" in report["remedy"]
+
+
+@pytest.mark.parametrize("built_in", [False, True])
+def test_what_is_undecided_says_how_much_to_record(built_in: bool) -> None:
+    """Half of the interval's half reaches the limit: a sample of four times the size would."""
+    draws = np.random.default_rng(0)
+    count = 400
+    others = np.zeros(count)
+    kld = draws.exponential(size=count)
+    positions = Positions(np.arange(count), others.astype(int), others.astype(int), kld, *[others] * 5)
+    wide = positions.kld_estimate
+    limits = ParityThresholds(mean_kld=wide.mean + (wide.high - wide.mean) / 2, top1=0.0, ppl_ratio=9.0)
+    divergence = Divergence(count, wide.mean, *[1.0] * 13)
+    found = check_quantization(positions, divergence, limits, {"median_error": 0.1, "worst": []}, built_in)
+    assert found.status == "undecided"
+    assert found.failures[0].remedy.startswith("record more, about 1,600 positions in place of 400: ")
+    assert ("no more built-in texts" in found.failures[0].remedy) == built_in
 
 
 def test_a_runtime_fails_when_all_of_its_rise_is_beyond_the_limit(

@@ -69,6 +69,7 @@ def test_a_chat_model_is_recorded_from_the_command_line(tmp_path: Path) -> None:
     content = OpenReference(Reference(out)).content
     assert [record.messages for record in content.records] == [one.prompt for one in built_in_records()[:3]]
     assert content.model.has_template
+    assert content.made_by["texts"] == "built-in"
     report = checked(Reference(out), to_gguf(model.path, tmp_path / "m.gguf"), LOOSE)
     assert report["verdict"] == "pass", report["failures"]
     assert statuses(report)["chat template"] == "pass"

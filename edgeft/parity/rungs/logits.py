@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from edgeft.config import ParityThresholds
 from edgeft.llamacpp import Engine
@@ -14,6 +14,8 @@ from edgeft.parity.statistics import Divergence, DivergenceMeter, Estimate, Posi
 from edgeft.progress import Progress
 
 _LOGITS, _QUANTIZATION, _MERGE = "logits", "quantization", "merge"
+_MOST_TIMES: Final = 20
+"""Times as much as was recorded that anybody will record to have a verdict."""
 
 
 def measure(engine: Engine, reference: OpenReference, progress: Progress) -> DivergenceMeter:
@@ -50,25 +52,45 @@ def _over(divergence: Divergence, limits: ParityThresholds, name: str) -> Iterat
 
 
 def check_quantization(
-    positions: Positions, divergence: Divergence, limits: ParityThresholds, weights: Mapping[str, Any]
+    positions: Positions,
+    divergence: Divergence,
+    limits: ParityThresholds,
+    weights: Mapping[str, Any],
+    built_in: bool = False,
 ) -> Rung:
-    """Holds a quantized file to its budget: a confidence interval within it passes, one beyond it fails."""
+    """Holds a quantized file to its budget: a confidence interval within it passes, one beyond it fails.
+
+    Between, the remedy says how much there is to record, which of the `built_in` texts is nothing.
+    """
     states: list[tuple[Status, str]] = []
+    times = 1.0
     for estimate, limit, told in _judged(positions, limits):
         said = estimate.verdict(limit)
         state: Status = "pass" if said == "pass" else "undecided" if said == "undecided" else "fail"
         if state != "pass":
             states.append((state, told))
+        if state == "undecided":
+            times = max(times, estimate.times_more(limit))
     remedy = "choose a larger type, quantize with an importance matrix, or keep the tensors named in a larger type"
     failed = [told for state, told in states if state == "fail"]
     if failed:
         found = tuple(Failure(_QUANTIZATION, told, _worst_tensors(weights), remedy) for told in failed)
         return Rung(_QUANTIZATION, "fail", divergence.to_json(), found)
     if states:
-        more = "record more: the interval holds the limit (edgeft parity record --data, --records, --positions)"
+        more = _more(len(positions.kld), times, built_in)
         found = tuple(Failure(_QUANTIZATION, told, "", more) for _, told in states)
         return Rung(_QUANTIZATION, "undecided", divergence.to_json(), found)
     return Rung(_QUANTIZATION, "pass", divergence.to_json())
+
+
+def _more(count: int, times: float, built_in: bool) -> str:
+    """Returns what to do where the interval holds the limit."""
+    if times > _MOST_TIMES:
+        what = f"its loss is too near to the budget for that: more than {_MOST_TIMES} times the {count:,} positions"
+        return f"record more of what the model is for, or say what it may lose (parity.quantization); {what}"
+    how = "records of what the model is for, as there are no more built-in texts: " if built_in else ""
+    how += "edgeft parity record --data, --records, --positions"
+    return f"record more, about {count * times:,.0f} positions in place of {count:,}: {how}"
 
 
 def _judged(positions: Positions, limits: ParityThresholds) -> Iterator[tuple[Estimate, float, str]]:
