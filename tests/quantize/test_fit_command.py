@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner, Result
-from tiny_run import make_run
 
 from edgeft.cli import main
 
@@ -17,18 +15,6 @@ def fit(run: Path, *options: str | Path) -> Result:
     source = [run / "base.gguf", "--model", run / "base", "--tokens", run / "run" / "tokens"]
     command = ["fit", *source, "--positions", "40", "--threads", "1", *options]
     return CliRunner().invoke(main, [str(word) for word in command], catch_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, its unquantized file, and its records in tokens."""
-    folder = make_run(tmp_path_factory.mktemp("fit"), num_hidden_layers=1, intermediate_size=256).parent
-    for command in (
-        ("run", "tokens", "-c", folder / "edgeft.toml"),
-        ("convert", folder / "base", "--out", folder / "base.gguf"),
-    ):
-        assert CliRunner().invoke(main, [str(word) for word in command]).exit_code == 0
-    return folder
 
 
 def test_a_file_within_a_size_and_its_picture(run: Path, tmp_path: Path) -> None:

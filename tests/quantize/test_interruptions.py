@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -34,16 +35,50 @@ def test_a_kill_leaves_no_file_and_no_process(tiny_f32: GgufFile, tmp_path: Path
     """llama.cpp opens the file, then works for seconds on the codebook of this type."""
     out = tmp_path / "q.gguf"
     with edgeft("quantize", tiny_f32.path, "--type", "IQ3_S", "--out", out) as process:
-        deadline = time.monotonic() + _PATIENCE_S
-        while not list(tmp_path.glob("q.gguf.*.partial")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
+        _kill_when(process, lambda: any(tmp_path.glob("q.gguf.*.partial")))
     assert not out.exists()
     (partial_file,) = tmp_path.iterdir()
+    deadline = time.monotonic() + _PATIENCE_S
     while _writers(partial_file) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert _writers(partial_file) == []
+
+
+def test_a_killed_straight_conversion_leaves_no_file(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Its file is open while ggml makes the codebook of this type."""
+    out = tmp_path / "q.gguf"
+    with edgeft("convert", tiny_checkpoint.path, "--type", "IQ3_S", "--out", out) as process:
+        _kill_when(process, lambda: any(tmp_path.glob("q.gguf.*.partial")))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
+
+
+def test_a_killed_fit_leaves_no_file(run: Path, tmp_path: Path) -> None:
+    """Files are tried in a folder of their own, beside the one that is asked for."""
+    out = tmp_path / "q.gguf"
+    with edgeft(*_fit(run, out)) as process:
+        _kill_when(process, lambda: any(tmp_path.glob(".q.gguf-*/*.partial")))
+    assert [path.name.startswith(".q.gguf-") for path in tmp_path.iterdir()] == [True]
+
+
+def test_a_disk_that_fills_up_while_files_are_tried(run: Path, tmp_path: Path) -> None:
+    with edgeft(*_fit(run, tmp_path / "q.gguf"), most_bytes=200_000) as process:
+        _, errors = process.communicate()
+    assert process.returncode == 1, errors
+    assert "\nerror" in f"\n{errors}" and "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def _fit(run: Path, out: Path) -> tuple[str | Path, ...]:
+    source = (run / "base.gguf", "--model", run / "base", "--tokens", run / "run" / "tokens")
+    return ("fit", *source, "--positions", "40", "--threads", "1", "--max-size", "0.4MB", "--out", out)
+
+
+def _kill_when(process: subprocess.Popen[str], begun: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not begun() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
 
 
 def _writers(path: Path) -> list[str]:
