@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 from adapters import edit_config
+from click.testing import CliRunner
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_model import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint
+from edgeft.cli import main
 from edgeft.errors import EdgeftError
 from edgeft.files import write_json
 from edgeft.merge import merge
@@ -158,3 +160,13 @@ def test_an_index_that_lies_is_refused(tmp_path: Path) -> None:
     index_path.write_text(json.dumps(index))
     with pytest.raises(EdgeftError, match=r"layers\.7\.mlp\.up_proj"):
         CheckpointWeights(sharded)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_asked_for_and_absent(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    adapter = make_adapter(tiny_checkpoint, tmp_path / "a")
+    words = ["merge", str(tiny_checkpoint.path), str(adapter.path), "--out", str(tmp_path / "out"), "--device", "cuda"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1
+    assert "--device: a CUDA GPU is asked for and torch sees none" in result.stderr
+    assert not (tmp_path / "out").exists()

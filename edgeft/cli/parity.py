@@ -68,7 +68,9 @@ def record(
     chosen = None if records_path is None else read_records(records_path)
     live = None if base is None or adapter is None else (resolve_checkpoint(base), Adapter.open(adapter))
     with output.progress("record") as progress:
-        record_reference(resolve_checkpoint(model), live, chosen, config, pick_device(device), out, progress)
+        record_reference(
+            resolve_checkpoint(model), live, chosen, config, pick_device(device, "--device"), out, progress
+        )
     output.line(f"{shown(out.absolute())}: {human_size(out.stat().st_size)}")
 
 

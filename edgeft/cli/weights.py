@@ -31,7 +31,7 @@ def merge(base: str, adapter: Path, out: Path, device: Literal["auto", "cuda", "
 
     output = Output()
     with making_folder(out) as partial, output.progress("merge") as progress:
-        fold(checkpoint_named(base), open_trained(adapter), partial, progress, pick_device(device))
+        fold(checkpoint_named(base), open_trained(adapter), partial, progress, pick_device(device, "--device"))
     output.line(f"{shown(out.absolute())}: merged")
 
 
@@ -75,7 +75,7 @@ def convert(
     if adapter is None:
         weights: Weights = CheckpointWeights(source)
     else:
-        weights = merged_weights(source, open_trained(adapter), "original", pick_device(device))
+        weights = merged_weights(source, open_trained(adapter), "original", pick_device(device, "--device"))
     origin = None if adapter is None else Origin(model, source.path, adapter)
     config = ConvertConfig(dtype=dtype, name=name, converter=converter)
     planners: list[Planner | None] = [partial(plan_quantization, recipe=recipe) for recipe in made]
