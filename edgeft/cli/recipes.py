@@ -49,7 +49,9 @@ def recipes(types: Sequence[str], asked: dict[str, Any]) -> list[Recipe]:
 
 
 def targets(out: Path, stem: str, made: Sequence[Recipe]) -> list[Path]:
-    """Returns the files of the recipes: `out`, or with several, files in that folder."""
-    found = [out] if len(made) == 1 else [out / f"{stem}-{recipe.file_type}.gguf" for recipe in made]
+    """Returns the files of the recipes: `out`, or with several or where it is a folder, files in that folder."""
+    found = (
+        [out] if len(made) == 1 and not out.is_dir() else [out / f"{stem}-{recipe.file_type}.gguf" for recipe in made]
+    )
     found[0].parent.mkdir(parents=True, exist_ok=True)
     return found

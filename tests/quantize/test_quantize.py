@@ -11,6 +11,7 @@ from gguf import GGUFReader
 from tiny_model import make_model
 
 from edgeft.artifacts import GgufFile
+from edgeft.cli.recipes import targets
 from edgeft.config import ConvertConfig
 from edgeft.convert import convert
 from edgeft.errors import EdgeftError
@@ -138,3 +139,12 @@ def test_a_footprint_counts_weights_and_context(tiny_f32: GgufFile, tmp_path: Pa
     assert short.memory_bytes - smaller.memory_bytes == pytest.approx(
         tiny_f32.size_bytes - smaller.size_bytes, rel=0.01
     )
+
+
+def test_a_folder_that_is_there_takes_a_single_file_too(tmp_path: Path) -> None:
+    q4, q8 = Recipe("Q4_K_M"), Recipe("Q8_0")
+    assert targets(tmp_path, "m", [q4]) == [tmp_path / "m-Q4_K_M.gguf"]
+    assert targets(tmp_path / "new" / "m.gguf", "m", [q4]) == [tmp_path / "new" / "m.gguf"]
+    assert targets(tmp_path / "two", "m", [q4, q8]) == [
+        tmp_path / "two" / f"m-{name}.gguf" for name in ("Q4_K_M", "Q8_0")
+    ]
