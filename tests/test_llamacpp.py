@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -191,3 +192,12 @@ def test_a_file_without_a_chat_template(tiny_checkpoint: Checkpoint, tiny_f32: G
         del engine.metadata["tokenizer.chat_template"]
         with pytest.raises(EdgeftError, match="has no chat template"):
             engine.render(MESSAGES)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of what is mapped")
+@pytest.mark.parametrize("mapped", [True, False])
+def test_weights_are_mapped_or_read(mapped: bool, tiny_f32: GgufFile, tmp_path: Path) -> None:
+    gguf = GgufFile(Path(shutil.copy(tiny_f32.path, tmp_path)))
+    with Engine(gguf, 64, mapped=mapped) as engine:
+        assert (str(gguf.path) in Path("/proc/self/maps").read_text()) == mapped
+        assert len(list(engine.generate([5, 6, 7], 4))) > 0

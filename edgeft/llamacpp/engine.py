@@ -43,7 +43,8 @@ class Engine(Vocabulary):
     """A GGUF model ready to run: tokenizer, chat template, logits and greedy generation.
 
     A context manager: llama.cpp's memory is freed on exit, which must happen before the interpreter ends. Weights are
-    memory-mapped. KV is F16 as llama.cpp's users run it; with `exact_kv` a file of unquantized type gets F32, so that
+    memory-mapped, or read if not `mapped`: then those that llama.cpp repacks for the processor are in memory once and
+    not twice. KV is F16 as llama.cpp's users run it; with `exact_kv` a file of unquantized type gets F32, so that
     nothing but the conversion can differ from float32. Flash attention is off. An `adapter` is a GGUF LoRA of it.
     `gpu_layers` lie on the GPUs that llama.cpp takes, or on the `devices` named; -1 for all. With 0 the CPU computes
     everything.
@@ -57,10 +58,11 @@ class Engine(Vocabulary):
         exact_kv: bool = False,
         gpu_layers: int = 0,
         devices: Sequence[str] | None = None,
+        mapped: bool = True,
         threads: int = 0,
         adapter: GgufFile | None = None,
     ) -> None:
-        super().__init__(gguf.path, vocab_only=False, gpu_layers=gpu_layers, devices=devices)
+        super().__init__(gguf.path, vocab_only=False, gpu_layers=gpu_layers, devices=devices, mapped=mapped)
         self.n_ctx = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
         exact = exact_kv and self.file_type in UNQUANTIZED
         self.runtime = Runtime("F32" if exact else "F16", threads=threads)

@@ -33,12 +33,20 @@ class Vocabulary:
     """
 
     def __init__(
-        self, path: Path, *, vocab_only: bool = True, gpu_layers: int = 0, devices: Sequence[str] | None = None
+        self,
+        path: Path,
+        *,
+        vocab_only: bool = True,
+        gpu_layers: int = 0,
+        devices: Sequence[str] | None = None,
+        mapped: bool = True,
     ) -> None:
         self.path = path
         start_llama_cpp()
         parameters = llama_cpp.llama_model_default_params()
         parameters.vocab_only, parameters.n_gpu_layers = vocab_only, gpu_layers
+        if not mapped:
+            parameters.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
         if devices is not None or not gpu_layers:
             chosen = device_list(devices or ())
             parameters.devices = ctypes.cast(chosen, ctypes.c_void_p)

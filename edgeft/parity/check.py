@@ -139,8 +139,10 @@ class _Climb:
     def _running(self, header: GgufHeader, metadata: Rung, weights: Rung) -> Iterator[Rung]:
         content = self._content
         longest = max(max(len(r.ids), len(r.prompt_ids) + content.max_new_tokens) for r in content.records)
+        # llama.cpp repacks quantized weights: mapped, a file of 0.8 GB took 1.5 GB of memory, read 1.1 GB.
+        mapped = all(tensor.type.name in UNQUANTIZED for tensor in header.tensors.values())
         try:
-            engine = Engine(self._gguf, longest + 8, exact_kv=True, threads=self._threads)
+            engine = Engine(self._gguf, longest + 8, exact_kv=True, threads=self._threads, mapped=mapped)
         except EdgeftError as error:
             # Where keys or tensors are wrong, that they cannot be loaded is what follows.
             if metadata.status == weights.status == "pass":

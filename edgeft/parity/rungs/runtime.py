@@ -81,7 +81,7 @@ def _tried(
     done = len(RUNTIMES)
     for gpu in gpus:
         try:
-            with Engine(GgufFile(engine.path), engine.n_ctx, gpu_layers=-1, devices=[gpu]) as on_gpu:
+            with Engine(GgufFile(engine.path), engine.n_ctx, gpu_layers=-1, devices=[gpu], mapped=False) as on_gpu:
                 for name, runtime in GPU_RUNTIMES.items():
                     progress(done, total, f"runtime: {gpu}, {name}")
                     on_gpu.run_as(runtime)
