@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections import Counter
@@ -26,9 +27,10 @@ from edgeft.quantize.recipe import Recipe
 from edgeft.quantize.run import quantize
 from edgeft.quantize.speed import tokens_per_second
 
-_TRIES = 5
+_TRIES = 6
+_SUMS = 40
 # A file that uses this share of what it may diverge is not worth another try.
-_CLOSE = 0.9
+_CLOSE, _AIM = 0.9, 0.95
 # Nor is one that is larger by less than this, as speeds vary more from one measurement to the next.
 _NEAR = 1.01
 _FILE_TYPES = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q6_K": "Q6_K", "Q8_0": "Q8_0"}
@@ -145,27 +147,37 @@ def _within_size(costs: Sequence[TensorCosts], most_bytes: int, rest_bytes: int)
 
 
 def _search_kld(costs: Sequence[TensorCosts], most: float, build: Callable[[Assignment], Fitted]) -> Fitted:
-    offered = frontier(costs)
-    best: Fitted | None = None
-    tried: set[tuple[str, ...]] = set()
-    scale = 1.0
-    for _ in range(_TRIES):
-        chosen = within_kld(costs, most / scale)
-        if chosen is None and best is None:
-            what = f"no file of this model is within a divergence of {most}"
-            raise EdgeftError(what, remedy=f"the best has {offered[-1].kld * scale:.2g}; F16 has nearly none")
-        if chosen is None or tuple(chosen.types.values()) in tried:
+    """Tries sums of costs until a file is measured within `most`, and near it.
+
+    By how much a file's divergence is beyond its sum differs from one assignment to the next. So the middle of what is
+    near enough is aimed at, between the sums whose files were within and those whose files were not.
+    """
+    smallest = frontier(costs)[0]
+    made: dict[tuple[str, ...], Fitted] = {}
+    aim, within, beyond, ratio = most, 0.0, math.inf, 1.0
+    for _ in range(_SUMS):
+        chosen = within_kld(costs, aim)
+        if chosen is None or len(made) == _TRIES or beyond < _NEAR * within:
             break
-        tried.add(tuple(chosen.types.values()))
-        made = build(chosen)
-        if made.measured_kld <= most and (best is None or made.gguf.size_bytes < best.gguf.size_bytes):
-            best = made
-        if _CLOSE * most <= made.measured_kld <= most or (chosen.types == offered[0].types and best is made):
+        types = tuple(chosen.types.values())
+        if types not in made:
+            made[types] = build(chosen)
+        measured = made[types].measured_kld
+        if _CLOSE * most <= measured <= most or (measured <= most and chosen.types == smallest.types):
             break
-        scale = made.measured_kld / chosen.kld
-    if best is None:
-        raise EdgeftError(f"no file within a divergence of {most} was found; the last has {made.measured_kld:.2g}")
-    return best
+        within, beyond = (max(within, aim), beyond) if measured <= most else (within, min(beyond, chosen.kld))
+        ratio = measured / chosen.kld if chosen.kld else 1.0
+        aim = _AIM * most / ratio
+        if not within < aim < beyond:
+            aim = math.sqrt(within * beyond) if 0 < within < beyond < math.inf else within * 1.1 or beyond * 0.8
+    if good := [file for file in made.values() if file.measured_kld <= most]:
+        return min(good, key=lambda file: file.gguf.size_bytes)
+    if chosen is None:
+        best = frontier(costs)[-1].kld * ratio
+        what = f"no file of this model is within a divergence of {most:.2g}"
+        raise EdgeftError(what, remedy=f"the best has {best:.2g}; F16 has nearly none")
+    tried = ", ".join(f"{file.measured_kld:.2g}" for file in made.values())
+    raise EdgeftError(f"no file within a divergence of {most:.2g} was found; those that were tried have {tried}")
 
 
 def _search_speed(

@@ -109,6 +109,21 @@ def test_a_divergence_is_kept_by_the_file_that_is_built(case: Case, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fitted.gguf", "fixed.gguf"]
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.5])
+def test_a_file_is_found_though_the_sums_are_wrong_by_changing_factors(
+    case: Case, tmp_path: Path, factor: float
+) -> None:
+    """As when each assignment's divergence is beyond the sum by a factor of its own."""
+
+    def measure(gguf: GgufFile) -> float:
+        return factor * case.measure(gguf) * (1.2 if gguf.size_bytes // 64 % 2 else 1.0)
+
+    limit = 2 * sum(cost.kld["Q4_K"] for cost in case.costs)
+    fitted = quantize_to_budget(case.source, case.costs, Budget(max_kld=limit), measure, tmp_path / "fitted.gguf")
+    assert measure(fitted.gguf) == fitted.measured_kld
+    assert 0.6 * limit < fitted.measured_kld <= limit  # a model of few tensors has few sizes
+
+
 def test_what_cannot_be_had_is_refused_with_what_can(case: Case, tmp_path: Path) -> None:
     with pytest.raises(EdgeftError, match="the smallest is"):
         quantize_to_budget(case.source, case.costs, Budget(max_size_bytes=1000), case.measure, tmp_path / "x.gguf")
