@@ -14,7 +14,7 @@ from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, sho
 from edgeft.cli.recipes import recipe_options, recipes, targets
 from edgeft.config import ImatrixConfig
 from edgeft.console import Output
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, Problem
 from edgeft.files import human_size, json_text
 
 
@@ -80,16 +80,20 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
         raise click.UsageError("--base and --adapter go together")
     from edgeft.quantize import footprint
     from edgeft.quantize import quantize as shrink
-    from edgeft.summary import describe_survival
 
     output = Output()
     gguf = GgufFile.open(source)
     asked_for = recipes(types, asked)
     files = targets(out, source.stem, asked_for)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    problems: list[Problem] = []
     for recipe, target in zip(asked_for, files, strict=True):
-        with output.progress(f"quantize {recipe.file_type}") as progress:
-            smaller = shrink(gguf, recipe, target, threads, progress)
+        try:
+            with output.progress(f"quantize {recipe.file_type}") as progress:
+                smaller = shrink(gguf, recipe, target, threads, progress)
+        except EdgeftError as error:
+            problems += error.problems
+            continue
         taken = asdict(footprint(smaller, asked["n_ctx"]))
         rows.append({"type": recipe.file_type, "file": str(target), **taken})
         if asked["base"] is not None:
@@ -97,12 +101,23 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
             rows[-1] |= {"survival": left["overall"]}
     if as_json:
         click.echo(json_text(rows))
-        return
-    output.footprints(rows, asked["n_ctx"], asked["memory"])
-    for target, row in zip(files, rows, strict=True):
-        output.line(f"{shown(target.absolute())}: {human_size(gguf.size_bytes)} -> {human_size(row['size_bytes'])}")
+    else:
+        _tell(output, gguf, rows, asked)
+    if problems:
+        raise EdgeftError(problems)
+
+
+def _tell(output: Output, gguf: GgufFile, rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
+    """Says what each file takes that was made."""
+    from edgeft.summary import describe_survival
+
+    if rows:
+        output.footprints(rows, asked["n_ctx"], asked["memory"])
+    for row in rows:
+        place = shown(Path(row["file"]).absolute())
+        output.line(f"{place}: {human_size(gguf.size_bytes)} -> {human_size(row['size_bytes'])}")
         if "survival" in row:
-            output.line(f"{shown(target.absolute())}.survival.json: {describe_survival({'overall': row['survival']})}")
+            output.line(f"{place}.survival.json: {describe_survival({'overall': row['survival']})}")
 
 
 def _survival(output: Output, base: str, adapter: Path, gguf: GgufFile) -> dict[str, Any]:

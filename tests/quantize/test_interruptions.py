@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -100,6 +101,19 @@ def test_a_full_disk_leaves_no_file(tiny_f32: GgufFile, tmp_path: Path) -> None:
     assert process.returncode == 1, errors
     assert errors.startswith("error") and "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_type_that_fails_leaves_the_others(tiny_f32: GgufFile, tmp_path: Path) -> None:
+    """The first of two files is too large for the disk."""
+    types = ("--type", "Q8_0", "--type", "Q4_0")
+    with edgeft(
+        "quantize", tiny_f32.path, *types, "--out", tmp_path / "out", "--json", most_bytes=1_000_000
+    ) as process:
+        said, errors = process.communicate()
+    assert process.returncode == 1
+    assert "error" in errors and "Q8_0" in errors and "Traceback" not in errors
+    (row,) = json.loads(said)
+    assert row["type"] == "Q4_0" and [str(path) for path in (tmp_path / "out").iterdir()] == [row["file"]]
 
 
 def test_a_disk_that_fills_up_while_tensors_are_written(
