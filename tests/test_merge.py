@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint
 from edgeft.cli import main
 from edgeft.errors import EdgeftError
 from edgeft.files import write_json
-from edgeft.merge import merge
+from edgeft.merge import merge, merging_device
 from edgeft.weights import CheckpointWeights, MergedWeights
 from edgeft.weights.saving import write_weights
 
@@ -170,3 +171,22 @@ def test_a_gpu_that_is_asked_for_and_absent(tiny_checkpoint: Checkpoint, tmp_pat
     assert result.exit_code == 1
     assert "--device: a CUDA GPU is asked for and torch sees none" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_is_taken_where_it_is_worth_its_start(
+    tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large model is a file that is nearly all hole."""
+    shape = [20_000, 10_000]
+    header = json.dumps({"w": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 2 * shape[0] * shape[1]]}}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(path, 8 + len(header) + 2 * shape[0] * shape[1])
+    (tmp_path / "config.json").write_text("{}")
+    large = Checkpoint.open(tmp_path)
+    assert merging_device("cpu", "", large, "dequantized") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert merging_device("auto", "", large, "dequantized") == "cuda"
+    assert merging_device("auto", "", large, "original") == "cpu"
+    assert merging_device("auto", "", tiny_checkpoint, "dequantized") == "cpu"
+    assert merging_device("cuda", "", tiny_checkpoint, "original") == "cuda"

@@ -13,7 +13,6 @@ from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, device_option, sh
 from edgeft.cli.recipes import recipe_options, recipes, targets
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
-from edgeft.device import pick_device
 from edgeft.files import human_size, making_folder
 
 
@@ -28,10 +27,13 @@ def merge(base: str, adapter: Path, out: Path, device: Literal["auto", "cuda", "
     What was trained whole (train.method = "full") passes through and gets the base's tokenizer.
     """
     from edgeft.merge import merge as fold
+    from edgeft.merge import merging_device
 
     output = Output()
     with making_folder(out) as partial, output.progress("merge") as progress:
-        fold(checkpoint_named(base), open_trained(adapter), partial, progress, pick_device(device, "--device"))
+        source = checkpoint_named(base)
+        chosen = merging_device(device, "--device", source, "original")
+        fold(source, open_trained(adapter), partial, progress, chosen)
     output.line(f"{shown(out.absolute())}: merged")
 
 
@@ -65,7 +67,7 @@ def convert(
         raise click.UsageError("options of quantization go with --type")
     from edgeft.convert import Origin, Planner
     from edgeft.convert import convert as write_gguf
-    from edgeft.merge import merged_weights
+    from edgeft.merge import merged_weights, merging_device
     from edgeft.quantize import plan_quantization
     from edgeft.weights import CheckpointWeights, Weights
 
@@ -75,7 +77,8 @@ def convert(
     if adapter is None:
         weights: Weights = CheckpointWeights(source)
     else:
-        weights = merged_weights(source, open_trained(adapter), "original", pick_device(device, "--device"))
+        chosen = merging_device(device, "--device", source, "original")
+        weights = merged_weights(source, open_trained(adapter), "original", chosen)
     origin = None if adapter is None else Origin(model, source.path, adapter)
     config = ConvertConfig(dtype=dtype, name=name, converter=converter)
     planners: list[Planner | None] = [partial(plan_quantization, recipe=recipe) for recipe in made]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from edgeft.artifacts import Checkpoint, GgufFile, Tokens, Trained
 from edgeft.config import Config
-from edgeft.device import pick_device
 from edgeft.graph.importance import write_importance
 from edgeft.progress import Progress
 
@@ -66,10 +65,11 @@ class MergeBases:
 
     def _unquantized(self, name: MergeBase, work: Path) -> GgufFile:
         from edgeft.convert import convert
-        from edgeft.merge import merged_weights, write_merged
+        from edgeft.merge import merged_weights, merging_device, write_merged
         from edgeft.weights import CheckpointWeights
 
-        weights = merged_weights(self.base, self.trained, name, pick_device(self.config.train.device))
+        device = merging_device(self.config.train.device, "train.device", self.base, name)
+        weights = merged_weights(self.base, self.trained, name, device)
         config = self.config.convert.model_copy(update={"random_texts": 0})
         if config.converter is None:
             return convert(weights, self.base, config, work / "unquantized.gguf")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.artifacts import Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens, open_trained
 from edgeft.config import Config, ConvertConfig
-from edgeft.device import pick_device
 from edgeft.files import parse_size, read_object
 from edgeft.rundir import RunDir
 
@@ -111,9 +110,9 @@ class Places:
 
     def merged_weights(self) -> TunedWeights:
         """The trained model's weights, an adapter folded in on the way."""
-        from edgeft.merge import merged_weights
+        from edgeft.merge import merged_weights, merging_device
 
-        device = pick_device(self.config.train.device)
+        device = merging_device(self.config.train.device, "train.device", self.base, self.merge_base)
         return merged_weights(self.base, open_trained(self.trained), self.merge_base, device)
 
     @property
