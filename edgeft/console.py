@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column, Table
 
@@ -39,20 +40,21 @@ class Output:
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
         """Yields a callback that draws a bar with the time left on a terminal, and nothing in a pipe."""
+        with self.progresses([title]) as (report,):
+            yield report
+
+    @contextmanager
+    def progresses(self, titles: Sequence[str]) -> Iterator[list[Progress]]:
+        """Yields a callback for each title; their bars stand below one another, and threads may call them."""
         if not self.err.is_terminal:
-            yield silent
+            yield [silent] * len(titles)
             return
         # On a narrow terminal it is the end of the status that is cut, not the time left.
         times = [kind(table_column=Column(min_width=8)) for kind in (TimeElapsedColumn, TimeRemainingColumn)]
         status = TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
         columns = (TextColumn("  {task.description:<10}", table_column=Column(min_width=12)), BarColumn(12), *times)
         with RichProgress(*columns, status, console=self.err, transient=True, expand=True) as bars:
-            task = bars.add_task(escape(title), total=None, status="")
-
-            def report(done: float, total: float, status: str = "") -> None:
-                bars.update(task, completed=done, total=total or None, status=escape(status))
-
-            yield report
+            yield [partial(_report, bars, bars.add_task(escape(title), total=None, status="")) for title in titles]
 
     def line(self, text: str) -> None:
         """Prints one line of plain text."""
@@ -179,6 +181,10 @@ class _ConsoleTerminal:
     def say(self, text: str) -> None:
         self._console.out(text, end="", highlight=False)
         self._console.file.flush()
+
+
+def _report(bars: RichProgress, task: TaskID, done: float, total: float, status: str = "") -> None:
+    bars.update(task, completed=done, total=total or None, status=escape(status))
 
 
 _SUMMARY_NOTE = (

@@ -78,8 +78,7 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
     """Quantizes the GGUF file SOURCE, and tells what each file takes on a device."""
     if (asked["base"] is None) != (asked["adapter"] is None):
         raise click.UsageError("--base and --adapter go together")
-    from edgeft.quantize import footprint
-    from edgeft.quantize import quantize as shrink
+    from edgeft.quantize import footprint, how_many_at_once, quantize_several
 
     output = Output()
     gguf = GgufFile.open(source)
@@ -87,12 +86,12 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
     files = targets(out, source.stem, asked_for)
     rows: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    for recipe, target in zip(asked_for, files, strict=True):
-        try:
-            with output.progress(f"quantize {recipe.file_type}") as progress:
-                smaller = shrink(gguf, recipe, target, threads, progress)
-        except EdgeftError as error:
-            problems += error.problems
+    with output.progresses([f"quantize {recipe.file_type}" for recipe in asked_for]) as progress:
+        at_once = how_many_at_once(gguf, len(files))
+        made = quantize_several(gguf, list(zip(asked_for, files, strict=True)), threads, progress, at_once)
+    for recipe, target, smaller in zip(asked_for, files, made, strict=True):
+        if isinstance(smaller, EdgeftError):
+            problems += smaller.problems
             continue
         taken = asdict(footprint(smaller, asked["n_ctx"]))
         rows.append({"type": recipe.file_type, "file": str(target), **taken})

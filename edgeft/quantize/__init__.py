@@ -3,5 +3,14 @@
 from edgeft.quantize.footprint import Footprint, footprint
 from edgeft.quantize.recipe import Recipe
 from edgeft.quantize.run import plan_quantization, quantize
+from edgeft.quantize.several import how_many_at_once, quantize_several
 
-__all__ = ["Footprint", "Recipe", "footprint", "plan_quantization", "quantize"]
+__all__ = [
+    "Footprint",
+    "Recipe",
+    "footprint",
+    "how_many_at_once",
+    "plan_quantization",
+    "quantize",
+    "quantize_several",
+]
