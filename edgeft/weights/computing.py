@@ -15,10 +15,11 @@ class Computing:
 
     Where the device fails (its memory is taken, another process holds it), the CPU computes, from there on everything.
     So it does where a program has let torch's products of float32 keep TF32's 10 bits. May be used by several
-    threads at once.
+    threads at once; on CUDA each then copies and computes on a stream of its own, unless `on_streams` is false.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, on_streams: bool = True) -> None:
+        self._on_streams = on_streams
         exact = device != "cuda" or torch.get_float32_matmul_precision() == "highest"
         self.device = device if exact else "cpu"
 
@@ -39,7 +40,7 @@ class Computing:
     def _on_device(
         self, source: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype
     ) -> torch.Tensor:
-        if self.device != "cuda" or source.nbytes > _MOST_PINNED_BYTES:
+        if self.device != "cuda" or not self._on_streams or source.nbytes > _MOST_PINNED_BYTES:
             return change(source.to(self.device).to(torch.float32, copy=True)).to(dtype).cpu()
         # A stream for each call, so that threads copy while others compute.
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

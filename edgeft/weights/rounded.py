@@ -25,7 +25,9 @@ class RoundedWeights:
         device: str = "cpu",
     ) -> None:
         self._base = base
-        self._computing = Computing(device)
+        # bitsandbytes 0.50 quantizes on CUDA's default stream, whatever the current one is: on another, before the
+        # weights were there, 85% of the values came out wrong.
+        self._computing = Computing(device, on_streams=False)
         self._names = frozenset(names)
         self._rounded = rounded
         self.specs: dict[str, TensorSpec] = base.specs
