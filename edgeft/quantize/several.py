@@ -65,8 +65,11 @@ def _pool(at_once: int, stopped: threading.Event) -> Iterator[ThreadPoolExecutor
 
 def how_many_at_once(source: GgufFile, count: int) -> int:
     """Returns how many files of a source can be made at once in half of the memory of this machine."""
-    if not hasattr(os, "sysconf"):  # the system does not tell
+    if count == 1 or not hasattr(os, "sysconf"):  # the system does not tell
         return 1
-    largest = max(int(tensor.n_elements) for part in source.parts for tensor in GGUFReader(part).tensors)
+    try:
+        largest = max(int(tensor.n_elements) for part in source.parts for tensor in GGUFReader(part).tensors)
+    except (ValueError, IndexError):  # a broken file: llama.cpp will say what is wrong with it
+        return 1
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(count, _MOST_AT_ONCE, memory_bytes // 2 // (_BYTES_PER_WEIGHT * largest)))

@@ -10,11 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_model import make_model
 
 from edgeft.artifacts import GgufFile
+from edgeft.config import ConvertConfig
+from edgeft.convert import convert
 from edgeft.errors import EdgeftError
 from edgeft.progress import Progress, silent
 from edgeft.quantize import Recipe, how_many_at_once, quantize, quantize_several
+from edgeft.weights import CheckpointWeights
 
 TYPES = ("Q8_0", "Q4_K_M", "Q5_0")
 
@@ -56,10 +60,16 @@ def test_what_is_raised_in_one_ends_all(tiny_f32: GgufFile, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux's /proc")
-def test_an_interrupt_ends_every_process(tiny_f32: GgufFile, tmp_path: Path) -> None:
-    """Sent to the command alone, not, as a terminal does it, to its children, too."""
+def test_an_interrupt_ends_every_process(tmp_path: Path) -> None:
+    """Sent to the command alone, not, as a terminal does it, to its children, too.
+
+    The model takes 10 seconds to quantize, so that the signal comes long before.
+    """
+    checkpoint = make_model(tmp_path / "model", hidden_size=512, intermediate_size=4096, num_hidden_layers=4)
+    config = ConvertConfig(dtype="f32", random_texts=100)
+    source = convert(CheckpointWeights(checkpoint), checkpoint, config, tmp_path / "model.gguf")
     types = ("--type", "IQ3_S", "--type", "IQ3_M")
-    command = [sys.executable, "-m", "edgeft", "quantize", str(tiny_f32.path), *types, "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "edgeft", "quantize", str(source.path), *types, "--out", str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while len(list((tmp_path / "out").glob("*.partial"))) < 2 and time.monotonic() < deadline:

@@ -106,4 +106,5 @@ def test_parts_of_a_tensor_are_the_whole(device: Literal["cpu", "cuda"], base: C
     rows = weights.specs[name].shape[0]
     parts = [weights.read_rows(name, start, min(start + 7, rows)) for start in range(0, rows, 7)]
     assert all(part.device.type == "cpu" for part in parts)
-    assert torch.equal(torch.cat(parts), weights.read(name))
+    # Products of other sizes are summed in another order: now and then the last bit of bfloat16.
+    torch.testing.assert_close(torch.cat(parts), weights.read(name), rtol=2**-7, atol=1e-6)
