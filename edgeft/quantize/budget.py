@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import shutil
@@ -117,10 +118,11 @@ def quantize_to_budget(
     there is no `out`.
     """
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        numbers = itertools.count()
 
         def build(chosen: Assignment) -> Fitted:
             recipe = recipe_of(chosen, imatrix)
-            path = Path(folder) / f"{chosen.size_bytes}.gguf"
+            path = Path(folder) / f"{next(numbers)}.gguf"  # not by size: layers that change their types have the same
             gguf = quantize(source, recipe, path, threads, progress)
             return Fitted(gguf, recipe, chosen.kld, measure(gguf))
 
