@@ -18,38 +18,27 @@ from edgeft.config import LoraConfig
 
 _SPECIAL: dict[str, Any] = {"bos_token": "t0", "eos_token": "t1", "pad_token": "t2"}
 _SPECIAL_IDS: dict[str, Any] = {f"{role}_id": int(word[1:]) for role, word in _SPECIAL.items()}
-_LLAMA_3: dict[str, Any] = {
-    "num_key_value_heads": 8,
-    "vocab_size": 128_256,
-    "max_position_embeddings": 8192,
-    "rms_norm_eps": 1e-5,
-    **_SPECIAL_IDS,
-}
+
+
+def _llama_3(width: int, feed_forward: int, layers: int, heads: int = 32, *, tied: bool = False) -> LlamaConfig:
+    return LlamaConfig(
+        hidden_size=width,
+        intermediate_size=feed_forward,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=8,
+        vocab_size=128_256,
+        max_position_embeddings=8192,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=tied,
+        **_SPECIAL_IDS,
+    )
+
+
 SHAPES: dict[str, PreTrainedConfig] = {
-    "70b": LlamaConfig(
-        hidden_size=8192,
-        intermediate_size=28672,
-        num_hidden_layers=80,
-        num_attention_heads=64,
-        tie_word_embeddings=False,
-        **_LLAMA_3,
-    ),
-    "8b": LlamaConfig(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        tie_word_embeddings=False,
-        **_LLAMA_3,
-    ),
-    "1b": LlamaConfig(
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        tie_word_embeddings=True,
-        **_LLAMA_3,
-    ),
+    "70b": _llama_3(8192, 28672, 80, heads=64),
+    "8b": _llama_3(4096, 14336, 32),
+    "1b": _llama_3(2048, 8192, 16, tied=True),
     "0.6b": Qwen3Config(
         hidden_size=1024,
         intermediate_size=3072,
@@ -121,9 +110,10 @@ def _write_weights(config: PreTrainedConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures, model.config.dtype = [type(model).__name__], torch.bfloat16
     model.config.save_pretrained(folder)
-    tile = torch.randn(_TILE, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16().view(torch.uint8)
+    numbers = torch.randn(_TILE, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16()
+    tile = numbers.view(torch.uint8).numpy().tobytes()
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda shard: _write_shard(folder / shard[0], shard[1], tile.numpy().tobytes()), shards.items()))
+        list(pool.map(lambda shard: _write_shard(folder / shard[0], shard[1], tile), shards.items()))
     weight_map = {name: shard for shard, tensors in shards.items() for name in tensors}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
