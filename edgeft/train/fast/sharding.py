@@ -9,8 +9,9 @@ adapter too, and bitsandbytes loses the scales of a parameter that it has wrappe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed
@@ -26,15 +27,16 @@ class ShardedCodes:
     """
 
     def __init__(self, layers: Sequence[Sequence[Group]]) -> None:
-        self._processes, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        processes, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
         sizes = [sum(codes.numel() for group in layer for codes in group.codes) for layer in layers]
-        self._parts = [-(-size // self._processes) for size in sizes]
+        parts = [-(-size // processes) for size in sizes]
         like = layers[0][0].codes[0]
-        self._buffers = [like.new_empty(max(self._parts) * self._processes) for _ in range(2)]
-        self._shards: list[torch.Tensor] = []
+        self._wholes = [part * processes for part in parts]
+        self._buffers = [like.new_empty(max(self._wholes)) for _ in range(2)]
+        self._parts: _Parts = _ReadParts() if _can_read(like.device) else _ExchangedParts()
         self._held: list[int | None] = [None, None]
-        self._underway: list[torch.distributed.Work | None] = [None, None]
-        for place, (layer, part) in enumerate(zip(layers, self._parts, strict=True)):
+        self._underway: list[_Underway | None] = [None, None]
+        for place, (layer, part) in enumerate(zip(layers, parts, strict=True)):
             whole, start = self._buffers[place % 2], 0
             for group in layer:
                 views = []
@@ -42,7 +44,7 @@ class ShardedCodes:
                     views.append(whole[start : start + codes.numel()].view(codes.shape).copy_(codes))
                     start += codes.numel()
                 group.take_codes_from(views)
-            self._shards.append(whole[rank * part : (rank + 1) * part].clone())
+            self._parts.keep(whole[rank * part : (rank + 1) * part])
 
     def gather(self, place: int, direction: int) -> None:
         """Fills in the codes of a layer, and starts on those of the one behind (`direction` 1) or before it (-1).
@@ -54,7 +56,7 @@ class ShardedCodes:
         if work is not None:
             work.wait()
             self._underway[place % 2] = None
-        if 0 <= place + direction < len(self._shards):
+        if 0 <= place + direction < len(self._wholes):
             self._start(place + direction)
 
     def _start(self, place: int) -> None:
@@ -63,14 +65,80 @@ class ShardedCodes:
             return
         if (work := self._underway[side]) is not None:
             work.wait()
-        whole = self._buffers[side][: self._parts[place] * self._processes]
-        self._underway[side] = _gather(whole, self._shards[place])
+        self._underway[side] = self._parts.start(place, self._buffers[side][: self._wholes[place]])
         self._held[side] = place
 
 
-def _gather(whole: torch.Tensor, part: torch.Tensor) -> torch.distributed.Work:
-    """Starts to put the parts of all processes into `whole`."""
-    # Named so since torch 2.13, which deprecates the older name.
-    new = getattr(torch.distributed, "all_gather_single", None)
-    work = (new or torch.distributed.all_gather_into_tensor)(whole, part, async_op=True)
-    return cast(torch.distributed.Work, work)
+class _Underway(Protocol):
+    def wait(self) -> Any:
+        """Makes what is queued from now on wait for it."""
+
+
+class _Parts(Protocol):
+    def keep(self, part: torch.Tensor) -> None:
+        """Copies this process's part of the next layer."""
+
+    def start(self, place: int, whole: torch.Tensor) -> _Underway:
+        """Starts to put the parts of all processes into `whole`, after what is queued."""
+
+
+class _ExchangedParts:
+    """Every process sends its part when all are there for it, through any backend.
+
+    NCCL's kernels take processors of the GPU from the products meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._own: list[torch.Tensor] = []
+
+    def keep(self, part: torch.Tensor) -> None:
+        self._own.append(part.clone())
+
+    def start(self, place: int, whole: torch.Tensor) -> _Underway:
+        # Named so since torch 2.13, which deprecates the older name.
+        new = getattr(torch.distributed, "all_gather_single", None)
+        work = (new or torch.distributed.all_gather_into_tensor)(whole, self._own[place], async_op=True)
+        return cast(torch.distributed.Work, work)
+
+
+class _ReadParts:
+    """Every process reads the others' parts out of the memory of their GPUs whenever it comes to them.
+
+    Copy engines do it, beside the products rather than in their place, and as codes never change nobody has to wait
+    for anybody.
+    """
+
+    def __init__(self) -> None:
+        from torch.distributed import _symmetric_memory  # what torch calls it, in its documentation too
+
+        self._memory = _symmetric_memory
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._own: list[tuple[torch.Tensor, Any]] = []
+
+    def keep(self, part: torch.Tensor) -> None:
+        torch.cuda.empty_cache()  # memory that others read comes from the driver, which the layer's own goes back to
+        own = self._memory.empty(part.numel(), dtype=part.dtype, device=part.device).copy_(part)
+        others = self._memory.rendezvous(own, cast(torch.distributed.ProcessGroup, torch.distributed.group.WORLD))
+        others.barrier()
+        self._own.append((own, others))
+
+    def start(self, place: int, whole: torch.Tensor) -> _Underway:
+        own, others = self._own[place]
+        self._stream.wait_stream(torch.cuda.current_stream())
+        parts = whole.chunk(others.world_size)
+        with torch.cuda.stream(self._stream):
+            for step in range(others.world_size):
+                rank = (others.rank + step) % others.world_size  # all begin with another one
+                parts[rank].copy_(others.get_buffer(rank, own.shape, own.dtype), non_blocking=True)
+            return cast(torch.cuda.Event, self._stream.record_event())
+
+
+def _can_read(device: torch.device) -> bool:
+    """Whether every process is on this host, with a GPU whose memory all others can read."""
+    if device.type != "cuda" or os.environ.get("LOCAL_WORLD_SIZE") != str(torch.distributed.get_world_size()):
+        return False
+    others = [number for number in range(torch.cuda.device_count()) if number != torch.cuda.current_device()]
+    reached = bool(others) and all(torch.cuda.can_device_access_peer(torch.cuda.current_device(), n) for n in others)
+    agreed = torch.tensor(int(reached and os.environ.get("NCCL_P2P_DISABLE", "0") == "0"), device=device)
+    torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MIN)
+    return bool(agreed)
