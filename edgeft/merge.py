@@ -92,7 +92,10 @@ def merged_weights(base: Checkpoint, trained: Trained, merge_base: MergeBase, de
         return MergedWeights(original, trained, device)
     from edgeft import hf
 
-    rounded = RoundedWeights(original, hf.nf4_names(base.config()), hf.nf4_rounded, device)
+    rounding = hf.rounding_of(trained)
+    if rounding is None:
+        return MergedWeights(original, trained, device)
+    rounded = RoundedWeights(original, hf.quantized_names(base.config()), rounding, device)
     return MergedWeights(rounded, trained, device)
 
 

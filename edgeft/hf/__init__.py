@@ -28,7 +28,7 @@ from edgeft.hf.models import (
 )
 from edgeft.hf.reporters import reporters, require_reporters
 from edgeft.hf.starts import MOVED_STARTS, start_adapter
-from edgeft.hf.streamed import load_tensors, nf4_names, nf4_rounded
+from edgeft.hf.streamed import load_tensors, quantized_names, rounding_of
 from edgeft.hf.tokenizers import (
     encode,
     encode_more,
@@ -75,17 +75,17 @@ __all__ = [
     "load_tokenizer",
     "logits",
     "model_layers",
-    "nf4_names",
-    "nf4_rounded",
     "open_tokenizer",
     "pick_device",
     "piece_reader",
+    "quantized_names",
     "quiet",
     "register_attention",
     "render",
     "reporters",
     "require_reporters",
     "resolve_checkpoint",
+    "rounding_of",
     "save_trained",
     "seed_everything",
     "special_texts",

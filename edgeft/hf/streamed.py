@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from edgeft.artifacts import METHOD_RECORD, Adapter
+from edgeft.config import QuantizationConfig
 from edgeft.device import Device
+from edgeft.files import read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,7 +29,7 @@ def load_tensors(
     return model
 
 
-def nf4_names(config_json: Mapping[str, Any]) -> set[str]:
+def quantized_names(config_json: Mapping[str, Any]) -> set[str]:
     """Returns the names of the weights that `load_quantized` holds in 4 bits: linear layers but the output matrix."""
     skeleton = empty_model(config_json)
     head = skeleton.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -33,11 +37,25 @@ def nf4_names(config_json: Mapping[str, Any]) -> set[str]:
     return {f"{name}.weight" for name, m in skeleton.named_modules() if isinstance(m, linear) and m is not head}
 
 
-def nf4_rounded(weight: torch.Tensor) -> torch.Tensor:
-    """Returns a matrix, float32, as NF4 with double quantization holds it (Dettmers et al. 2023): 64 values a scale."""
+def rounding_of(trained: Adapter) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Returns what training did to each matrix that it held in 4 bits, float32 to float32; None where it held none.
+
+    It is as recorded beside the adapter. One that edgeft has not trained is taken for trained over double-quantized NF4.
+    """
+    record = read_object(trained.path / METHOD_RECORD)
+    quantization = record.get("quantization", {})
+    if quantization is None:
+        return None
+    dtype = getattr(torch, record.get("dtype", "float32"))
+    return partial(_rounded, config=QuantizationConfig.model_validate(quantization), dtype=dtype)
+
+
+def _rounded(weight: torch.Tensor, config: QuantizationConfig, dtype: torch.dtype) -> torch.Tensor:
+    """Returns a matrix as 4 bits hold it (Dettmers et al. 2023), 64 values a scale; it was `dtype` before."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-    packed, state = quantize_4bit(weight.float(), quant_type="nf4", compress_statistics=True)
+    seen = weight.to(dtype).float()
+    packed, state = quantize_4bit(seen, quant_type=config.type, compress_statistics=config.double)
     return cast(torch.Tensor, dequantize_4bit(packed, state)).float()
 
 

@@ -8,7 +8,7 @@ import torch
 
 from edgeft import hf
 from edgeft.artifacts import Checkpoint
-from edgeft.config import QuantizationConfig, TrainConfig
+from edgeft.config import TrainConfig
 from edgeft.errors import EdgeftError, Problem
 from edgeft.weights import Weights
 
@@ -19,9 +19,8 @@ def require_method(base: Checkpoint, config: TrainConfig, merge_base: str = "ori
     (`merge.base`) where no merged model can have the weights that training computed with."""
     device = hf.pick_device(config.device)
     problems = [*_start_problems(config), *_row_problems(config)]
-    rounded = config.quantized and config.quantization == QuantizationConfig()
-    if merge_base != "original" and not (rounded and config.lora.init not in hf.MOVED_STARTS):
-        what = f'"{merge_base}" is for adapters over the base in double-quantized NF4 that start as nothing'
+    if merge_base != "original" and not (config.quantized and config.lora.init not in hf.MOVED_STARTS):
+        what = f'"{merge_base}" is for adapters over a base in 4 bits that start as nothing'
         problems.append(Problem(what, "merge.base", 'set it to "original"'))
     if config.optimizer.startswith("paged") and device == "cpu":
         what = "paged optimizers move their state between a GPU and its host, and this device is a CPU"

@@ -76,9 +76,10 @@ def test_an_interrupt_ends_every_process(tmp_path: Path) -> None:
             time.sleep(0.02)
         workers = children(process.pid)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        said, errors = process.communicate(timeout=60)
     assert len(workers) == 2
-    assert process.returncode != 0 and "Traceback" not in errors
+    assert process.returncode != 0, (said, errors)
+    assert "Traceback" not in errors
     assert list((tmp_path / "out").iterdir()) == []
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, Literal, cast
+
 import pytest
 import torch
 from adapters import make_adapter
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig
 from tiny_model import make_model
 
 from edgeft import hf
-from edgeft.artifacts import Adapter, Checkpoint
+from edgeft.artifacts import METHOD_RECORD, Adapter, Checkpoint
+from edgeft.config import QuantizationConfig
+from edgeft.files import write_json
 from edgeft.merge import load_merged, merged_weights
 from edgeft.weights import CheckpointWeights, RoundedWeights
 
@@ -28,27 +34,58 @@ def adapter(base: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Adapt
     return make_adapter(base, config, tmp_path_factory.mktemp("rounded") / "adapter")
 
 
-def test_rounding_is_that_of_the_4_bit_model(base: Checkpoint) -> None:
-    model = hf.load_quantized(base, "cpu")
+def rounded_as_recorded(base: Checkpoint, folder: Path, device: str, **record: object) -> RoundedWeights:
+    write_json(folder / METHOD_RECORD, record)
+    rounding = hf.rounding_of(Adapter(folder))
+    assert rounding is not None
+    return RoundedWeights(CheckpointWeights(base), hf.quantized_names(base.config()), rounding, device)
+
+
+@pytest.mark.parametrize(("kind", "double"), [("nf4", True), ("nf4", False), ("fp4", True)])
+def test_rounding_is_that_of_the_4_bit_model(
+    base: Checkpoint, tmp_path: Path, kind: Literal["nf4", "fp4"], double: bool
+) -> None:
+    config = QuantizationConfig(type=kind, double=double)
+    model = hf.load_quantized(base, "cpu", config)
+    rounded = rounded_as_recorded(base, tmp_path, "cpu", quantization=config.model_dump(), dtype="float32")
     quantized = {name: m for name, m in model.named_modules() if isinstance(m, Linear4bit)}
-    assert {f"{name}.weight" for name in quantized} == hf.nf4_names(base.config())
-    original = CheckpointWeights(base)
+    assert {f"{name}.weight" for name in quantized} == hf.quantized_names(base.config())
     for name, module in quantized.items():
-        layer = hf.adapted_linear(module)
-        assert layer is not None
-        assert torch.equal(hf.nf4_rounded(original.read(f"{name}.weight")), layer.dequantize())
+        weight = cast(Any, module.weight)
+        assert torch.equal(rounded.read(f"{name}.weight"), dequantize_4bit(weight.data, weight.quant_state))
+
+
+def test_weights_are_rounded_from_the_dtype_that_training_held_them_in(base: Checkpoint, tmp_path: Path) -> None:
+    ours = rounded_as_recorded(base, tmp_path, "cpu", dtype="bfloat16")
+    for name in hf.quantized_names(base.config()):
+        as_stored = CheckpointWeights(base).read(name)
+        theirs, state = quantize_4bit(as_stored.bfloat16().float(), quant_type="nf4", compress_statistics=True)
+        assert torch.equal(ours.read(name), dequantize_4bit(theirs, state))
+
+
+def test_an_adapter_over_a_base_in_16_bits_has_nothing_rounded(base: Checkpoint, tmp_path: Path) -> None:
+    adapter = make_adapter(base, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=TARGETS), tmp_path / "plain")
+    rounded = merged_weights(base, adapter, "dequantized").read("model.layers.0.self_attn.q_proj.weight")
+    write_json(adapter.path / METHOD_RECORD, {"method": "lora", "init": "default", "quantization": None})
+    kept = merged_weights(base, adapter, "dequantized").read("model.layers.0.self_attn.q_proj.weight")
+    original = merged_weights(base, adapter, "original").read("model.layers.0.self_attn.q_proj.weight")
+    assert torch.equal(kept, original)
+    assert not torch.equal(rounded, original)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_a_gpu_rounds_as_its_4_bit_model_does(base: Checkpoint, adapter: Adapter) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_rounds_as_its_4_bit_model_does(dtype: torch.dtype, tmp_path: Path) -> None:
+    base = make_model(tmp_path / "base", dtype=dtype)
     model = hf.load_quantized(base, "cuda")
-    rounded = RoundedWeights(CheckpointWeights(base), hf.nf4_names(base.config()), hf.nf4_rounded, "cuda")
+    rounded = rounded_as_recorded(base, tmp_path, "cuda", dtype="bfloat16")
     for name, module in model.named_modules():
         if isinstance(module, Linear4bit):
             layer = hf.adapted_linear(module)
             assert layer is not None
-            torch.testing.assert_close(rounded.read(f"{name}.weight"), layer.dequantize().cpu().float())
+            # The 4-bit model's matrix is rounded to bfloat16; a float32 base keeps its rounded values as they are.
+            assert torch.equal(rounded.read(f"{name}.weight").bfloat16(), layer.dequantize().cpu().bfloat16())
 
 
 def test_merged_into_the_rounded_base_is_the_model_that_was_trained(base: Checkpoint, adapter: Adapter) -> None:

@@ -10,13 +10,19 @@ adapter too, and bitsandbytes loses the scales of a parameter that it has wrappe
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import torch
 import torch.distributed
 
 from edgeft.train.fast.matrices import Group
+
+
+def uncounted_bytes() -> int:
+    """Returns the GPU memory of this process that the others read and torch's own figures leave out."""
+    return sum(parts.uncounted_bytes for parts in _READ)
 
 
 class ShardedCodes:
@@ -114,10 +120,15 @@ class _ReadParts:
         self._memory = _symmetric_memory
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._own: list[tuple[torch.Tensor, Any]] = []
+        self.uncounted_bytes = 0
+        _READ.add(self)
 
     def keep(self, part: torch.Tensor) -> None:
         torch.cuda.empty_cache()  # memory that others read comes from the driver, which the layer's own goes back to
+        before = torch.cuda.memory_allocated()
         own = self._memory.empty(part.numel(), dtype=part.dtype, device=part.device).copy_(part)
+        # torch 2.11 counts none of it.
+        self.uncounted_bytes += max(0, own.nbytes - (torch.cuda.memory_allocated() - before))
         others = self._memory.rendezvous(own, cast(torch.distributed.ProcessGroup, torch.distributed.group.WORLD))
         others.barrier()
         self._own.append((own, others))
@@ -131,6 +142,9 @@ class _ReadParts:
                 rank = (others.rank + step) % others.world_size  # all begin with another one
                 parts[rank].copy_(others.get_buffer(rank, own.shape, own.dtype), non_blocking=True)
             return cast(torch.cuda.Event, self._stream.record_event())
+
+
+_READ: Final[weakref.WeakSet[_ReadParts]] = weakref.WeakSet()
 
 
 def _can_read(device: torch.device) -> bool:
