@@ -40,7 +40,7 @@ def quantized_names(config_json: Mapping[str, Any]) -> set[str]:
 def rounding_of(trained: Adapter) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """Returns what training did to each matrix that it held in 4 bits, float32 to float32; None where it held none.
 
-    It is as recorded beside the adapter. One that edgeft has not trained is taken for trained over double-quantized NF4.
+    The record beside the adapter says it; without one, training was over double-quantized NF4.
     """
     record = read_object(trained.path / METHOD_RECORD)
     quantization = record.get("quantization", {})

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def test_what_is_raised_in_one_ends_all(tiny_f32: GgufFile, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux's /proc")
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_every_process(tmp_path: Path) -> None:
     """Sent to the command alone, not, as a terminal does it, to its children, too.
 
@@ -82,6 +84,14 @@ def test_an_interrupt_ends_every_process(tmp_path: Path) -> None:
     assert "Traceback" not in errors
     assert list((tmp_path / "out").iterdir()) == []
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Commands that a shell starts with `&`, these tests too, ignore SIGINT, and so would what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def children(pid: int) -> list[int]:
