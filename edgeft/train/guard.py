@@ -53,8 +53,7 @@ class Guard(TrainerCallback, ExportableState):
     ) -> None:
         """Looks at the step's loss and gradients."""
         loss = self._trainer.take_loss()
-        gradients = [p.grad for p in context["model"].parameters() if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        norm = float(torch.nn.utils.get_total_norm(self._trainer.gradients()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._diagnosis(args, state, f"the loss is {loss:.4g}, the gradient's norm {norm:.4g}")
         self.recent = [*self.recent[1 - SUSPECT :], loss]

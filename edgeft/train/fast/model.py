@@ -75,7 +75,7 @@ def plain_layers(model: torch.nn.Module) -> Iterator[None]:
     decoder = causal.model
     layers, norm = list(decoder.layers), decoder.norm
     for place, layer in enumerate(layers):
-        decoder.layers[place] = layer.plain[0] if isinstance(layer, _FastLayer) else layer
+        decoder.layers[place] = layer.plain[0].train(layer.training) if isinstance(layer, _FastLayer) else layer
     decoder.norm = norm.plain[0] if isinstance(norm, _FastNorm) else norm
     causal.set_attn_implementation("sdpa")
     try:
@@ -132,6 +132,11 @@ class _FastLayer(torch.nn.Module):
         self.plain = (layer,)  # in a tuple, so that its weights are not counted twice
         self._parts = parts
         self._recompute = recompute
+
+    def train(self, mode: bool = True) -> _FastLayer:
+        """Changes the mode of itself alone: the modules compute nothing here, and they are 80 a layer, every step."""
+        self.training = mode
+        return self
 
     def forward(
         self,
