@@ -5,7 +5,8 @@ TESTARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.stamp-setup
+# Another way to compile llama.cpp is another setup.
+READY := $(VENV)/.stamp-setup$(if $(CMAKE_ARGS),-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)' | cksum)))
 
 # `make -j train quantize` must still train before it quantizes.
 .NOTPARALLEL:
@@ -27,6 +28,8 @@ $(READY): pyproject.toml constraints.txt
 	@# The pinned torch comes first, so that nothing that needs a torch chooses another one.
 	$(BIN)/python -m pip install -c constraints.txt torch
 	@echo "Compiling llama.cpp once, about 3 minutes. pip keeps the result for the next time."
+	@# What pip keeps may have been compiled in another way.
+	$(if $(CMAKE_ARGS),$(BIN)/python -m pip install -c constraints.txt --no-cache-dir --force-reinstall --no-deps llama-cpp-python)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[train,dev]'
 	@touch $@
 
