@@ -10,7 +10,7 @@ READY := $(VENV)/.stamp-setup$(if $(CMAKE_ARGS),-$(firstword $(shell printf '%s'
 
 # `make -j train quantize` must still train before it quantizes.
 .NOTPARALLEL:
-.PHONY: help setup train quantize parity chat test test-oracle false-alarms check clean distclean
+.PHONY: help setup train quantize parity chat test test-oracle false-alarms fault-table check clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ test-oracle: $(READY) ## hold every family, option and vocabulary to llama.cpp's
 
 false-alarms: $(READY) ## hold correct exports of every family, option and type to their references, as a table
 	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q -s tests/parity/test_false_alarms.py $(TESTARGS)
+
+fault-table: $(READY) ## write docs/faults.md: every fault, the rung that finds it and what is said of it
+	EDGEFT_FAULT_TABLE=1 $(BIN)/python -m pytest -q tests/parity/test_fault_matrix.py $(TESTARGS)
 
 check: $(READY) ## run the linter, the formatter's check and the type checker
 	$(BIN)/ruff check

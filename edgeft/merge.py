@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from edgeft.hf import PreTrainedModel
 
 MergeBase = Literal["original", "dequantized"]
-"""Which weights an adapter is merged into: the base's own, or as NF4 rounds them."""
+"""Which weights an adapter is merged into: the base's own, or as training held them in 4 bits."""
 
 # Weights from which on a GPU is taken. A thread of a CPU (AMD EPYC) merges 270 million a second at rank 16 and 160 at
-# rank 256, and rounds 27 million to NF4; a GPU takes seconds to start.
-_WORTH_A_GPU: Final = {"original": 4_000_000_000, "dequantized": 200_000_000}
+# rank 256; a GPU takes seconds to start.
+_WORTH_A_GPU: Final = 4_000_000_000
 
 # What an adapter with an enlarged vocabulary may bring.
 _TOKENIZER_FILES = (
@@ -83,7 +83,8 @@ def write_merged(weights: TunedWeights, base: Checkpoint, out: Path, progress: P
 def merged_weights(base: Checkpoint, trained: Trained, merge_base: MergeBase, device: Device = "cpu") -> TunedWeights:
     """Returns the adapter folded into the original weights, or into those that 4-bit training computed with.
 
-    `device` computes; the tensors are on the CPU. A checkpoint that was trained whole is all there is.
+    `device` computes the products; what rounds is the kind of device that training was on, where there is one. The
+    tensors are on the CPU. A checkpoint that was trained whole is all there is.
     """
     original = CheckpointWeights(base)
     if isinstance(trained, Checkpoint):
@@ -95,13 +96,11 @@ def merged_weights(base: Checkpoint, trained: Trained, merge_base: MergeBase, de
     rounding = hf.rounding_of(trained)
     if rounding is None:
         return MergedWeights(original, trained, device)
-    rounded = RoundedWeights(original, hf.quantized_names(base.config()), rounding, device)
+    rounded = RoundedWeights(original, hf.quantized_names(base.config()), rounding, rounding.device)
     return MergedWeights(rounded, trained, device)
 
 
-def merging_device(
-    wanted: Literal["auto", "cuda", "cpu"], where: str, base: Checkpoint, merge_base: MergeBase
-) -> Device:
+def merging_device(wanted: Literal["auto", "cuda", "cpu"], where: str, base: Checkpoint) -> Device:
     """Returns where to merge: with "auto" a GPU, where there is one and the model is large enough to be worth it.
 
     Raises EdgeftError when CUDA is asked for, by `where`, and there is none.
@@ -110,7 +109,7 @@ def merging_device(
     if wanted != "auto" or device == "cpu":
         return device
     n_weights = sum(math.prod(spec.shape) for spec in CheckpointWeights(base).specs.values())
-    return device if n_weights >= _WORTH_A_GPU[merge_base] else "cpu"
+    return device if n_weights >= _WORTH_A_GPU else "cpu"
 
 
 def load_merged(base: Checkpoint, trained: Trained, merge_base: MergeBase, device: Device) -> PreTrainedModel:

@@ -215,11 +215,12 @@ def _peer(variant: Variant) -> dict[str, Any]:
 def _stage(variant: Variant) -> dict[str, Any]:
     """Trains through the stage; the speed is that of its last 20 steps."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    passes = 2 if "twice" in variant.options else processes
     config = TrainConfig(
         device="cuda",
         epochs=1,
         token_budget=variant.tokens,
-        accumulation=2 if "twice" in variant.options else processes,
+        accumulation=passes,
         learning_rate=LEARNING_RATE,
         evaluations=1,
         gradient_checkpointing="recompute" in variant.options,
@@ -230,7 +231,7 @@ def _stage(variant: Variant) -> dict[str, Any]:
     starter = os.getppid() if processes > 1 else os.getpid()
     folder = Path("-".join((str(checkpoint), str(starter), str(variant.tokens), *sorted(variant.options))))
     if os.environ.get("RANK", "0") == "0":
-        _write_tokens(variant, folder / "partial")
+        _write_tokens(variant, passes, folder / "partial")
         (folder / "partial").rename(folder / "tokens")
     while not (folder / "tokens").is_dir():
         time.sleep(0.1)
@@ -251,11 +252,11 @@ def _stage(variant: Variant) -> dict[str, Any]:
     }
 
 
-def _write_tokens(variant: Variant, folder: Path) -> None:
+def _write_tokens(variant: Variant, passes: int, folder: Path) -> None:
     folder.mkdir(parents=True)
     records = record_ids(variant.shape, FEW_RECORDS if variant.shape == "70b" else RECORDS)
-    # An odd batch at the end leaves one of two processes without work for a step, 2.5% of the 20 that are timed.
-    while len(TokenBudgetSampler([len(ids) for ids in records], variant.tokens, 0)) % 2:
+    # A last step that is not full leaves processes without work: one of two, for 2.5% of the 20 steps that are timed.
+    while len(TokenBudgetSampler([len(ids) for ids in records], variant.tokens, 0)) % max(2, passes):
         records.pop()
     for split, part in (("train", records), ("evaluation", records[:8])):
         with TokenWriter(folder / split) as writer:

@@ -177,16 +177,15 @@ def test_a_gpu_is_taken_where_it_is_worth_its_start(
     tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large model is a file that is nearly all hole."""
-    shape = [20_000, 10_000]
+    shape = [400_000, 10_000]
     header = json.dumps({"w": {"dtype": "BF16", "shape": shape, "data_offsets": [0, 2 * shape[0] * shape[1]]}}).encode()
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     os.truncate(path, 8 + len(header) + 2 * shape[0] * shape[1])
     (tmp_path / "config.json").write_text("{}")
     large = Checkpoint.open(tmp_path)
-    assert merging_device("cpu", "", large, "dequantized") == "cpu"
+    assert merging_device("cpu", "", large) == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert merging_device("auto", "", large, "dequantized") == "cuda"
-    assert merging_device("auto", "", large, "original") == "cpu"
-    assert merging_device("auto", "", tiny_checkpoint, "dequantized") == "cpu"
-    assert merging_device("cuda", "", tiny_checkpoint, "original") == "cuda"
+    assert merging_device("auto", "", large) == "cuda"
+    assert merging_device("auto", "", tiny_checkpoint) == "cpu"
+    assert merging_device("cuda", "", tiny_checkpoint) == "cuda"

@@ -32,7 +32,7 @@ def merge(base: str, adapter: Path, out: Path, device: Literal["auto", "cuda", "
     output = Output()
     with making_folder(out) as partial, output.progress("merge") as progress:
         source = checkpoint_named(base)
-        chosen = merging_device(device, "--device", source, "original")
+        chosen = merging_device(device, "--device", source)
         fold(source, open_trained(adapter), partial, progress, chosen)
     output.line(f"{shown(out.absolute())}: merged")
 
@@ -77,7 +77,7 @@ def convert(
     if adapter is None:
         weights: Weights = CheckpointWeights(source)
     else:
-        chosen = merging_device(device, "--device", source, "original")
+        chosen = merging_device(device, "--device", source)
         weights = merged_weights(source, open_trained(adapter), "original", chosen)
     origin = None if adapter is None else Origin(model, source.path, adapter)
     config = ConvertConfig(dtype=dtype, name=name, converter=converter)

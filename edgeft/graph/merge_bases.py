@@ -68,7 +68,7 @@ class MergeBases:
         from edgeft.merge import merged_weights, merging_device, write_merged
         from edgeft.weights import CheckpointWeights
 
-        device = merging_device(self.config.train.device, "train.device", self.base, name)
+        device = merging_device(self.config.train.device, "train.device", self.base)
         weights = merged_weights(self.base, self.trained, name, device)
         config = self.config.convert.model_copy(update={"random_texts": 0})
         if config.converter is None:

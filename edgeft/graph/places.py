@@ -112,7 +112,7 @@ class Places:
         """The trained model's weights, an adapter folded in on the way."""
         from edgeft.merge import merged_weights, merging_device
 
-        device = merging_device(self.config.train.device, "train.device", self.base, self.merge_base)
+        device = merging_device(self.config.train.device, "train.device", self.base)
         return merged_weights(self.base, open_trained(self.trained), self.merge_base, device)
 
     @property

@@ -69,8 +69,10 @@ def save_trained(model: Any, config: TrainConfig, dtype: torch.dtype, out: Path)
     """Writes the folder `out`: a peft adapter, or, where every weight was trained, a checkpoint in `dtype`, without
     tokenizer."""
     quantization = config.quantization.model_dump() if config.quantized else None
-    record = {"method": config.method, "init": config.lora.init, "quantization": quantization}
-    write_json(out / METHOD_RECORD, record | {"dtype": str(compute_dtype(model.device.type)).removeprefix("torch.")})
+    record: dict[str, Any] = {"method": config.method, "init": config.lora.init, "quantization": quantization}
+    if config.quantized:
+        record["dtype"] = str(compute_dtype(model.device.type)).removeprefix("torch.")
+    write_json(out / METHOD_RECORD, record)
     if config.method == "full":
         model.to(dtype).save_pretrained(str(out))
         return Checkpoint.open(out)

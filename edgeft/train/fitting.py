@@ -17,7 +17,7 @@ from edgeft.files import human_size, read_object, write_json
 from edgeft.progress import Progress
 from edgeft.resources import Choice, Job, ModelShape, choose, step_down, usable_bytes
 from edgeft.resources.jobs import job_of, wish_of
-from edgeft.train.fast.sharding import uncounted_bytes
+from edgeft.train.fast.sharding import peak_bytes
 
 Trained = TypeVar("Trained")
 
@@ -102,7 +102,7 @@ class Fitting:
     def figures(self) -> dict[str, Any]:
         """Returns the plan, what it was predicted to need, and the peak that was measured; bytes."""
         config = self.config
-        measured = torch.cuda.max_memory_allocated() + uncounted_bytes() if self._cuda else None
+        measured = peak_bytes(torch.cuda.max_memory_allocated()) if self._cuda else None
         return {
             "batch_size": config.batch_size,
             "accumulation": config.accumulation,

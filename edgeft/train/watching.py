@@ -16,7 +16,7 @@ from edgeft.loss_curve import read_metrics
 from edgeft.progress import Progress
 from edgeft.train.batches import Steps
 from edgeft.train.checkpoints import keep_best, mark_complete, path_of
-from edgeft.train.fast.sharding import uncounted_bytes
+from edgeft.train.fast.sharding import peak_bytes
 from edgeft.train.guard import Guard
 from edgeft.train.limit import Limit
 
@@ -136,7 +136,4 @@ class Keeper(TrainerCallback):
 
 def _peak_bytes() -> int:
     """The most memory taken so far: of the GPU where one is used, else by this process."""
-    return (
-        torch.cuda.max_memory_reserved() + uncounted_bytes()
-        or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+    return peak_bytes(torch.cuda.max_memory_reserved()) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

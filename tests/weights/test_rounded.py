@@ -16,6 +16,7 @@ from tiny_model import make_model
 from edgeft import hf
 from edgeft.artifacts import METHOD_RECORD, Adapter, Checkpoint
 from edgeft.config import QuantizationConfig
+from edgeft.errors import EdgeftError
 from edgeft.files import write_json
 from edgeft.merge import load_merged, merged_weights
 from edgeft.weights import CheckpointWeights, RoundedWeights
@@ -71,6 +72,34 @@ def test_an_adapter_over_a_base_in_16_bits_has_nothing_rounded(base: Checkpoint,
     original = merged_weights(base, adapter, "original").read("model.layers.0.self_attn.q_proj.weight")
     assert torch.equal(kept, original)
     assert not torch.equal(rounded, original)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "here", "device"),
+    [
+        ("bfloat16", True, "cuda"),
+        ("float32", True, "cpu"),
+        ("bfloat16", False, "cpu"),
+        (None, True, "cuda"),
+        (None, False, "cpu"),
+    ],
+)
+def test_what_trained_on_a_gpu_is_rounded_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str | None, here: bool, device: str
+) -> None:
+    write_json(tmp_path / METHOD_RECORD, {"quantization": {}} | ({"dtype": dtype} if dtype else {}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: here)
+    rounding = hf.rounding_of(Adapter(tmp_path))
+    assert rounding is not None and rounding.device == device
+    assert str(rounding.dtype) == f"torch.{dtype or ('bfloat16' if here else 'float32')}"
+
+
+@pytest.mark.parametrize("record", [{"dtype": "int4"}, {"quantization": {"type": "int8"}}])
+def test_a_record_that_training_did_not_write_is_refused(tmp_path: Path, record: dict[str, Any]) -> None:
+    write_json(tmp_path / METHOD_RECORD, record)
+    with pytest.raises(EdgeftError, match="no record of how") as caught:
+        hf.rounding_of(Adapter(tmp_path))
+    assert caught.value.problems[0].where.endswith(METHOD_RECORD)
 
 
 @pytest.mark.gpu

@@ -134,7 +134,8 @@ class _FastLayer(torch.nn.Module):
         self._recompute = recompute
 
     def train(self, mode: bool = True) -> _FastLayer:
-        """Changes the mode of itself alone: the modules compute nothing here, and they are 80 a layer, every step."""
+        """Changes its own mode alone. The modules inside compute nothing here, and at every pass it would take 23 ms
+        to go through those of 80 layers; `plain_layers`, where they do compute, sets theirs."""
         self.training = mode
         return self
 

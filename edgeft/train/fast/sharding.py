@@ -20,9 +20,14 @@ import torch.distributed
 from edgeft.train.fast.matrices import Group
 
 
-def uncounted_bytes() -> int:
-    """Returns the GPU memory of this process that the others read and torch's own figures leave out."""
-    return sum(parts.uncounted_bytes for parts in _READ)
+def peak_bytes(counted: int) -> int:
+    """Returns the most memory of its GPU that this process held at once; `counted` is the peak by torch's figures.
+
+    Those leave out what the others read, as far as torch 2.11 goes.
+    """
+    for parts in _READ:
+        counted = max(counted + parts.uncounted_bytes, parts.peak_before_bytes)
+    return counted
 
 
 class ShardedCodes:
@@ -51,6 +56,7 @@ class ShardedCodes:
                     start += codes.numel()
                 group.take_codes_from(views)
             self._parts.keep(whole[rank * part : (rank + 1) * part])
+        self._parts.complete()
 
     def gather(self, place: int, direction: int) -> None:
         """Fills in the codes of a layer, and starts on those of the one behind (`direction` 1) or before it (-1).
@@ -84,6 +90,9 @@ class _Parts(Protocol):
     def keep(self, part: torch.Tensor) -> None:
         """Copies this process's part of the next layer."""
 
+    def complete(self) -> None:
+        """Is told that there are no more layers."""
+
     def start(self, place: int, whole: torch.Tensor) -> _Underway:
         """Starts to put the parts of all processes into `whole`, after what is queued."""
 
@@ -99,6 +108,9 @@ class _ExchangedParts:
 
     def keep(self, part: torch.Tensor) -> None:
         self._own.append(part.clone())
+
+    def complete(self) -> None:
+        pass
 
     def start(self, place: int, whole: torch.Tensor) -> _Underway:
         # Named so since torch 2.13, which deprecates the older name.
@@ -120,11 +132,11 @@ class _ReadParts:
         self._memory = _symmetric_memory
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._own: list[tuple[torch.Tensor, Any]] = []
-        self.uncounted_bytes = 0
+        self.uncounted_bytes = self.peak_before_bytes = 0
         _READ.add(self)
 
     def keep(self, part: torch.Tensor) -> None:
-        torch.cuda.empty_cache()  # memory that others read comes from the driver, which the layer's own goes back to
+        torch.cuda.empty_cache()  # memory that others read comes from the driver: it takes what layers before had
         before = torch.cuda.memory_allocated()
         own = self._memory.empty(part.numel(), dtype=part.dtype, device=part.device).copy_(part)
         # torch 2.11 counts none of it.
@@ -132,6 +144,11 @@ class _ReadParts:
         others = self._memory.rendezvous(own, cast(torch.distributed.ProcessGroup, torch.distributed.group.WORLD))
         others.barrier()
         self._own.append((own, others))
+
+    def complete(self) -> None:
+        # Until here each process held all codes, counted; from here on a part, uncounted: two peaks.
+        self.peak_before_bytes = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
 
     def start(self, place: int, whole: torch.Tensor) -> _Underway:
         own, others = self._own[place]
@@ -149,10 +166,28 @@ _READ: Final[weakref.WeakSet[_ReadParts]] = weakref.WeakSet()
 
 def _can_read(device: torch.device) -> bool:
     """Whether every process is on this host, with a GPU whose memory all others can read."""
-    if device.type != "cuda" or os.environ.get("LOCAL_WORLD_SIZE") != str(torch.distributed.get_world_size()):
+    processes = torch.distributed.get_world_size()
+    if device.type != "cuda" or os.environ.get("LOCAL_WORLD_SIZE") != str(processes):
         return False
-    others = [number for number in range(torch.cuda.device_count()) if number != torch.cuda.current_device()]
-    reached = bool(others) and all(torch.cuda.can_device_access_peer(torch.cuda.current_device(), n) for n in others)
-    agreed = torch.tensor(int(reached and os.environ.get("NCCL_P2P_DISABLE", "0") == "0"), device=device)
+    mine = torch.cuda.current_device()
+    reached = all(torch.cuda.can_device_access_peer(mine, other) for other in range(processes) if other != mine)
+    allowed = os.environ.get("NCCL_P2P_DISABLE", "0") == "0"
+    return _all_agree(reached and allowed, device) and _all_agree(_shares_memory(device), device)
+
+
+def _shares_memory(device: torch.device) -> bool:
+    """Whether torch can: peers that reach one another may be kept from it by the host, as some containers do."""
+    from torch.distributed import _symmetric_memory
+
+    try:
+        tried = _symmetric_memory.empty(1, device=device)
+        _symmetric_memory.rendezvous(tried, cast(torch.distributed.ProcessGroup, torch.distributed.group.WORLD))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _all_agree(here: bool, device: torch.device) -> bool:
+    agreed = torch.tensor(int(here), device=device)
     torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MIN)
     return bool(agreed)
