@@ -26,14 +26,22 @@ def command(config: Path, options: list[str]) -> list[str]:
     return ["run", "train", "-c", str(config), *(word for option in options for word in ("--set", option))]
 
 
+def torchrun(processes: int) -> list[str]:
+    """The command that starts so many of what follows it."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+
+
 @contextmanager
 def started(config: Path, options: list[str], processes: int = 2) -> Iterator[subprocess.Popen[str]]:
     """torchrun with its processes, which it ends when it is ended."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        [*launch, "-m", "edgeft", *command(config, options)], env=environment, stdout=pipe, stderr=pipe, text=True
+        [*torchrun(processes), "-m", "edgeft", *command(config, options)],
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
     )
     try:
         yield process

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from edgeft.artifacts import METHOD_RECORD, Adapter, Checkpoint
-from edgeft.config import QuantizationConfig, TrainConfig
+from edgeft.config import TrainConfig
 from edgeft.device import Device
 from edgeft.files import read_object, write_json
 from edgeft.hf.adapters import add_ia3, add_lora, set_all_trainable
 from edgeft.hf.models import compute_dtype, load_model, load_quantized
 from edgeft.hf.starts import MOVED_STARTS, fold_start, save_difference, start_adapter
+from edgeft.hf.streamed import rounding_of
 from edgeft.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -88,24 +89,24 @@ def save_trained(model: Any, config: TrainConfig, dtype: torch.dtype, out: Path)
 def load_adapted(checkpoint: Checkpoint, trained: Adapter | Checkpoint, device: Device) -> PreTrainedModel:
     """Loads the model as it was trained, in evaluation mode: over a quantized base, where it was one.
 
-    An adapter that edgeft has not trained is put on a base in double-quantized NF4.
+    An adapter that edgeft has not trained is put on a base in double-quantized NF4. Raises EdgeftError for a
+    record of training that is none.
     """
     if isinstance(trained, Checkpoint):
         return load_model(trained, device, compute_dtype(device))
     from peft import PeftModel
 
-    record = read_object(trained.path / METHOD_RECORD)
-    quantization = record.get("quantization", {})
-    if quantization is None:
+    rounding = rounding_of(trained)
+    if rounding is None:
         base = load_model(checkpoint, device, compute_dtype(device))
     else:
-        base = load_quantized(checkpoint, device, QuantizationConfig.model_validate(quantization))
+        base = load_quantized(checkpoint, device, rounding.quantization)
     folder = trained.path / _AS_TRAINED
     if not folder.is_dir():
         model = PeftModel.from_pretrained(base, str(trained.path))
     else:
         model = PeftModel.from_pretrained(base, str(folder))
-        fold_start(model, checkpoint, record["init"], folder / _START)
+        fold_start(model, checkpoint, read_object(trained.path / METHOD_RECORD)["init"], folder / _START)
         model.load_adapter(str(folder), "default")
     model.eval()
     return cast("PreTrainedModel", model)

@@ -71,9 +71,9 @@ def rounding_of(trained: Adapter) -> Rounding | None:
     quantization = record.get("quantization", {})
     if quantization is None:
         return None
-    dtype = record.get("dtype") or str(compute_dtype(pick_device("auto"))).removeprefix("torch.")
     try:
-        config, held = QuantizationConfig.model_validate(quantization), _HELD_AS[dtype]
+        config = QuantizationConfig.model_validate(quantization)
+        held = _HELD_AS[record["dtype"]] if "dtype" in record else compute_dtype(pick_device("auto"))
     except (ValidationError, KeyError) as error:
         what = "this is no record of how an adapter was trained"
         raise EdgeftError(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_torchrun import torchrun
 
 TWO_GPUS = [
     pytest.mark.gpu,
@@ -26,16 +26,7 @@ TWO_GPUS = [
 )
 def test_codes_are_gathered_as_they_were(kind: str, extra: dict[str, str], way: str) -> None:
     script = Path(__file__).with_name("share_codes.py")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(script),
-        kind,
-    ]
+    command = [*torchrun(2), str(script), kind]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | extra
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
