@@ -5,10 +5,12 @@
     torchrun --nproc-per-node 2 scripts/bench_train.py 8b:stage:8448      after the same in one process
 
 A variant is SHAPE:ENGINE:TOKENS with any of `:recompute`, `:resident`, `:padded`, `:profile` behind it, and for `stage`
-of `:sharded` (processes share the weights out) and `:twice` (two forward passes a step). Engines: `stage` is `edgeft
-train` as it is used; `fast` its layers in a bare loop; `plain` the layers of transformers, peft and bitsandbytes over
-edgeft's packed batches and loss; `padded` all of theirs (TOKENS then counts padding too); `trl`, `trl-liger` and
-`unsloth` are the peers, where they are installed. Speed is in tokens of records, padding left out.
+of `:sharded` (processes share the weights out) and `:x2`, `:x4` (forward passes a step; without, one a process).
+Engines: `stage` is `edgeft train` as it is used; `fast` its layers in a bare loop; `plain` the layers of transformers,
+peft and bitsandbytes over edgeft's packed batches and loss; `padded` all of theirs (TOKENS then counts padding too);
+`trl`, `trl-liger` and `unsloth` are the peers, where they are installed. Speed is in tokens of records, padding left
+out.
+
 EDGEFT_BENCH names a folder for the checkpoints of `stage` and of the peers: 16 GB at 8b, 141 GB at 70b.
 """
 
@@ -55,7 +57,8 @@ DEFAULT = (
 )
 PEERS = ("trl", "trl-liger", "unsloth")
 SECONDS = 7.0
-RECORDS, FEW_RECORDS = 1500, 240
+RECORDS_A_PASS = {"70b": 150, "8b": 750}
+"""Records of `stage` for a forward pass of each step, 2,000 where no shape is named: they make 27 steps or more."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +216,9 @@ def _peer(variant: Variant) -> dict[str, Any]:
 
 
 def _stage(variant: Variant) -> dict[str, Any]:
-    """Trains through the stage; the speed is that of its last 20 steps."""
+    """Trains through the stage; the speed is that from its 10th step to the last that it logs, by the clock."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    passes = 2 if "twice" in variant.options else processes
+    passes = next((int(option[1:]) for option in variant.options if option.startswith("x")), processes)
     config = TrainConfig(
         device="cuda",
         epochs=1,
@@ -240,22 +243,23 @@ def _stage(variant: Variant) -> dict[str, Any]:
         torch.distributed.barrier()  # the first process writes the figures
     figures = json.loads((folder / "out" / "training.json").read_text())
     logged = [line for line in read_metrics(folder / "out" / "logs" / "metrics.jsonl") if "loss" in line]
-    speed = logged[-1]["tokens_per_second"]
+    warm, last = logged[0], logged[-1]
+    seconds = last["time"] - warm["time"]
     print(f"{variant}: plan {figures['memory']}, packed to {figures['batch_efficiency']:.1%}", flush=True)
     return {
-        "speed": speed,
-        "step_seconds": logged[-1]["tokens"] / logged[-1]["step"] / speed,
+        "speed": (last["tokens"] - warm["tokens"]) / seconds,
+        "step_seconds": seconds / (last["step"] - warm["step"]),
         "peak_bytes": figures["memory"]["peak_bytes"],
         "losses": [figures["first_loss"], figures["last_loss"]],
-        "gradients": [logged[0]["grad_norm"], logged[-1]["grad_norm"]],
+        "gradients": [warm["grad_norm"], last["grad_norm"]],
         "steps": figures["steps"],
     }
 
 
 def _write_tokens(variant: Variant, passes: int, folder: Path) -> None:
     folder.mkdir(parents=True)
-    records = record_ids(variant.shape, FEW_RECORDS if variant.shape == "70b" else RECORDS)
-    # A last step that is not full leaves processes without work: one of two, for 2.5% of the 20 steps that are timed.
+    records = record_ids(variant.shape, passes * RECORDS_A_PASS.get(variant.shape, 2000))
+    # A last step that is not full leaves processes without work.
     while len(TokenBudgetSampler([len(ids) for ids in records], variant.tokens, 0)) % max(2, passes):
         records.pop()
     for split, part in (("train", records), ("evaluation", records[:8])):
