@@ -38,7 +38,7 @@ class Watcher(TrainerCallback, ExportableState):
         self._limit = limit
         self._shown: dict[str, float] = {"loss": 0.0}
         self._pace: deque[tuple[float, int]] = deque(maxlen=_STEPS_TIMED)
-        self._began = 0.0
+        self._since = 0.0
         self.losses: list[float] = []
         self.tokens = 0
 
@@ -61,17 +61,27 @@ class Watcher(TrainerCallback, ExportableState):
         self._progress(state.global_step, state.max_steps, "resumed" if state.global_step else "")
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Starts the clock; evaluations and checkpoints do not count."""
-        self._began = time.perf_counter()
+        """Starts the clock before the first step, so that what a resumed training leaves out does not count."""
+        if not self._pace:
+            self._since = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Reports the step."""
-        tokens = self._steps.tokens(state.global_step - 1)
-        self._pace.append((time.perf_counter() - self._began, tokens))
+        """Reports the step, whose time is all since the one before: the making of its batches counts."""
+        tokens, now = self._steps.tokens(state.global_step - 1), time.perf_counter()
+        self._pace.append((now - self._since, tokens))
+        self._since = now
         self.tokens += tokens
         self.losses.append(self._guard.loss)
         self._shown["loss"] = self._guard.loss
         self._progress(state.global_step, state.max_steps, self._status())
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Leaves the evaluation out of the speed."""
+        self._since = time.perf_counter()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Leaves the checkpoint out of the speed."""
+        self._since = time.perf_counter()
 
     def _status(self) -> str:
         loss, *others = (f"{name} {value:.4f}" for name, value in self._shown.items())

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 from click.testing import CliRunner
 from tiny_run import make_run
 from tiny_training import PACKED, SMALL, make_tokens, run
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from edgeft.cli import main
 from edgeft.dataset.tokens import TokenizedExamples
+from edgeft.progress import silent
+from edgeft.train.batches import Steps
+from edgeft.train.guard import Guard
 from edgeft.train.limit import Limit, flop_a_token, measure_limit
+from edgeft.train.watching import Watcher
 
 
 @pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
@@ -30,6 +38,27 @@ def test_figures_count_the_tokens_of_records_alone(tmp_path: Path, packing: bool
     assert "limit_share" not in last, "there is no limit to a CPU"
     assert last["peak_gib"] > 0
     assert all(word in said[-1] for word in ("loss ", "evaluation ", " tokens/s", " GiB"))
+
+
+def test_the_speed_counts_the_making_of_batches_and_no_evaluation(tmp_path: Path) -> None:
+    steps = cast(Steps, SimpleNamespace(tokens=lambda step: 100))
+    guard = cast(Guard, SimpleNamespace(loss=1.0))
+    watcher = Watcher(silent, tmp_path / "metrics.jsonl", guard, steps, None)
+    args, state, control = cast(TrainingArguments, None), TrainerState(), TrainerControl()
+    began = time.perf_counter()
+    time.sleep(0.05)  # what comes before the first step
+    watcher.on_step_begin(args, state, control)
+    watcher.on_step_end(args, state, control)
+    time.sleep(0.05)  # batches
+    watcher.on_step_begin(args, state, control)
+    watcher.on_step_end(args, state, control)
+    for done in (watcher.on_evaluate, watcher.on_save):
+        time.sleep(0.05)
+        done(args, state, control)
+    watcher.on_step_begin(args, state, control)
+    watcher.on_step_end(args, state, control)
+    counted = 300 / watcher.complete({"loss": 1.0})["tokens_per_second"]
+    assert 0.05 <= counted <= time.perf_counter() - began - 0.15
 
 
 def test_the_limit_counts_weights_once_and_trained_ones_more() -> None:
