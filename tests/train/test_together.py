@@ -62,14 +62,13 @@ def test_what_one_process_began_goes_on_with_two(tmp_path: Path) -> None:
     assert_equal_adapters(uninterrupted, config)
 
 
-def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_others_and_what_they_began_goes_on_with_one(tmp_path: Path) -> None:
     options = [*OPTIONS, "train.epochs=12", "train.evaluations=12"]
     config = make_run(tmp_path / "killed", records=42, **SMALL)
     code, err = killed_once_saved(config, options)
     assert code == 1
     assert re.search(r"error training: another process of this training has ended: .+\n.+the same command goes on", err)
-    code, _, err = together(config, options)
-    assert code == 0, err
+    alone(config, options)
     uninterrupted = make_run(tmp_path / "alone", records=42, **SMALL)
     alone(uninterrupted, options)
     assert_equal_adapters(uninterrupted, config)
