@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Another way to compile llama.cpp is another setup.
 READY := $(VENV)/.stamp-setup$(if $(CMAKE_ARGS),-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)' | cksum)))
+# What llama.cpp has for images and sound is not used, and a third of the compilation.
+INSTALL := CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CMAKE_ARGS)" $(BIN)/python -m pip install -c constraints.txt
 
 # `make -j train quantize` must still train before it quantizes.
 .NOTPARALLEL:
@@ -26,11 +28,11 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) scripts/check_machine.py
 	$(PYTHON) -m venv $(VENV)
 	@# The pinned torch comes first, so that nothing that needs a torch chooses another one.
-	$(BIN)/python -m pip install -c constraints.txt torch
+	$(INSTALL) torch
 	@echo "Compiling llama.cpp once, about 3 minutes. pip keeps the result for the next time."
 	@# What pip keeps may have been compiled in another way.
-	$(if $(CMAKE_ARGS),$(BIN)/python -m pip install -c constraints.txt --no-cache-dir --force-reinstall --no-deps llama-cpp-python)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[train,dev]'
+	$(if $(CMAKE_ARGS),$(INSTALL) --no-cache-dir --force-reinstall --no-deps llama-cpp-python)
+	$(INSTALL) -e '.[train,dev]'
 	@touch $@
 
 train: $(READY) ## fine-tune the model of CONFIG
