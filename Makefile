@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Another way to compile llama.cpp is another setup.
 READY := $(VENV)/.stamp-setup$(if $(CMAKE_ARGS),-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)' | cksum)))
-# What llama.cpp has for images and sound is not used, and a third of the compilation.
-INSTALL := CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CMAKE_ARGS)" $(BIN)/python -m pip install -c constraints.txt
+INSTALL := $(BIN)/python -m pip install -c constraints.txt
+COMPILE := CMAKE_ARGS="$$($(BIN)/python scripts/llamacpp_options.py) $(CMAKE_ARGS)" $(INSTALL)
 
 # `make -j train quantize` must still train before it quantizes.
 .NOTPARALLEL:
@@ -31,8 +31,8 @@ $(READY): pyproject.toml constraints.txt
 	$(INSTALL) torch
 	@echo "Compiling llama.cpp once, about 3 minutes. pip keeps the result for the next time."
 	@# What pip keeps may have been compiled in another way.
-	$(if $(CMAKE_ARGS),$(INSTALL) --no-cache-dir --force-reinstall --no-deps llama-cpp-python)
-	$(INSTALL) -e '.[train,dev]'
+	$(if $(CMAKE_ARGS),$(COMPILE) --no-cache-dir --force-reinstall --no-deps llama-cpp-python)
+	$(COMPILE) -e '.[train,dev]'
 	@touch $@
 
 train: $(READY) ## fine-tune the model of CONFIG

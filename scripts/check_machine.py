@@ -130,17 +130,22 @@ def examine(
     ram_bytes: Callable[[], int | None] = lambda: _ram_bytes(),
 ) -> Machine:
     """Look at this machine; `root` is the repository, with its `constraints.txt`. The rest are the probes."""
-    compilers = [os.environ.get("CXX", "").split(" ")[0], "c++", "g++", "clang++"]
     return Machine(
         python=python,
         installer=next((name for name in REMEDIES if which(name)), None),
-        compiler=next((path for path in map(which, filter(None, compilers)) if path), None),
+        compiler=find_compiler(which),
         has_venv=has_module("venv") and has_module("ensurepip"),
         installed=_installed(root),
         disks=_disks(root, free_bytes),
         ram_bytes=ram_bytes(),
         gets_cuda=platform.system() == "Linux" and "/cpu" not in os.environ.get("PIP_EXTRA_INDEX_URL", ""),
     )
+
+
+def find_compiler(which: Callable[[str], str | None] = shutil.which) -> str | None:
+    """The path of the C++ compiler that CMake takes, if there is one."""
+    compilers = [os.environ.get("CXX", "").split(" ")[0], "c++", "g++", "clang++"]
+    return next((path for path in map(which, filter(None, compilers)) if path), None)
 
 
 def _installed(root: Path) -> frozenset[str]:
