@@ -123,8 +123,11 @@ def load_quantized(checkpoint: Checkpoint, device: Device, config: QuantizationC
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python's, NumPy's and torch's generators."""
+    """Seeds Python's, NumPy's and torch's generators, and settles the number of threads."""
     transformers.set_seed(seed)
+    # Until torch is told a number, MKL takes one by itself for each product. A stage before may have told it, and sums
+    # in another order would train another adapter.
+    torch.set_num_threads(torch.get_num_threads())
 
 
 def quiet() -> None:
