@@ -142,7 +142,7 @@ def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out:
     trainer.log_with = watcher.complete
     trainer.remove_callback(PrinterCallback)
     others = hf.reporters(config.report_to, out / "logs") if trainer.args.should_save else []
-    for callback in (guard, end, Rates(config.rate_from_step), watcher, stop, Keeper(config.keep), *others):
+    for callback in (guard, end, Rates(config.rate_from_step), Keeper(config.keep), watcher, stop, *others):
         trainer.add_callback(callback)
     resumed = of_the_first(lambda: resumable(out / "checkpoints", config.rate_from_step))
     if resumed is not None and end.over(trainer.args, trainer.saved_state(resumed)):
