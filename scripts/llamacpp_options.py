@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
+from collections.abc import Mapping
 
 from check_machine import find_compiler
 
@@ -17,31 +17,22 @@ leaves the others out; the first product with a quantized matrix is then an ille
 Since 13.3 a builtin reads all (llama.cpp's pull request 26954 and issue 9473)."""
 
 
-def options(cpu_flags: frozenset[str], gcc: tuple[int, int] | None) -> tuple[str, ...]:
-    """Returns the options for a processor with these flags (Linux's names) and this gcc, or None for another one."""
-    fails = "amx_int8" in cpu_flags and gcc is not None and gcc < GOOD_GCC
-    return (*ALWAYS, *WITHOUT_AMX) if fails else ALWAYS
+def options(macros: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the options for a compiler with these macros; llama.cpp goes by `__AMX_INT8__` too."""
+    if "__AMX_INT8__" not in macros or "__clang__" in macros:
+        return ALWAYS
+    gcc = int(macros["__GNUC__"]), int(macros["__GNUC_MINOR__"])
+    return ALWAYS if gcc >= GOOD_GCC else (*ALWAYS, *WITHOUT_AMX)
 
 
-def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """Returns the flags of the processor, none where the system does not tell them."""
-    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
-    found = re.search(r"^flags\s*:(.*)$", text, flags=re.MULTILINE)
-    return frozenset(found[1].split() if found else ())
-
-
-def gcc_version(compiler: str | None) -> tuple[int, int] | None:
-    """Returns major and minor version of a compiler that is gcc's, by its macros."""
+def native_macros(compiler: str | None) -> dict[str, str]:
+    """Returns what a compiler defines when it compiles for this processor, nothing where it cannot or there is none."""
     if compiler is None:
-        return None
-    command = [compiler, "-dM", "-E", "-x", "c++", "/dev/null"]
-    macros = dict(
-        re.findall(r"^#define (\w+) (\S+)$", subprocess.run(command, capture_output=True, text=True).stdout, re.M)
-    )
-    if "__clang__" in macros or "__GNUC__" not in macros:
-        return None
-    return int(macros["__GNUC__"]), int(macros["__GNUC_MINOR__"])
+        return {}
+    command = [compiler, "-march=native", "-dM", "-E", "-x", "c++", "/dev/null"]
+    said = subprocess.run(command, capture_output=True, text=True).stdout
+    return dict(re.findall(r"^#define (\w+) (\S+)$", said, flags=re.MULTILINE))
 
 
 if __name__ == "__main__":
-    print(*options(read_cpu_flags(), gcc_version(find_compiler())))
+    print(*options(native_macros(find_compiler())))

@@ -9,13 +9,11 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import check_machine
 import pytest
+from check_machine import GB, Machine, examine, find_hints, find_problems
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))  # scripts are run from their folder, and import from it
-
-import check_machine  # noqa: E402
-from check_machine import GB, Machine, examine, find_hints, find_problems  # noqa: E402
 
 GOOD = Machine(
     python=(3, 11),

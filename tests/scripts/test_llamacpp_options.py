@@ -4,57 +4,57 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from check_machine import find_compiler
+from llamacpp_options import ALWAYS, WITHOUT_AMX, native_macros, options
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))  # scripts are run from their folder, and import from it
 
-from check_machine import find_compiler  # noqa: E402
-from llamacpp_options import ALWAYS, WITHOUT_AMX, gcc_version, options, read_cpu_flags  # noqa: E402
 
-AMX = frozenset({"avx512f", "amx_tile", "amx_int8"})
+def gcc(major: int, minor: int, *others: str) -> dict[str, str]:
+    return {"__GNUC__": str(major), "__GNUC_MINOR__": str(minor), **dict.fromkeys(others, "1")}
 
 
 @pytest.mark.parametrize(
-    ("cpu_flags", "gcc", "left_out"),
+    ("macros", "left_out"),
     [
-        (AMX, (12, 2), True),
-        (AMX, (13, 2), True),
-        (AMX, (13, 3), False),
-        (AMX, (14, 0), False),
-        (AMX, None, False),
-        (AMX - {"amx_int8"}, (12, 2), False),
-        (frozenset[str](), (12, 2), False),
+        (gcc(12, 2, "__AMX_INT8__"), True),
+        (gcc(13, 2, "__AMX_INT8__"), True),
+        (gcc(13, 3, "__AMX_INT8__"), False),
+        (gcc(14, 0, "__AMX_INT8__"), False),
+        (gcc(4, 2, "__AMX_INT8__", "__clang__"), False),
+        (gcc(12, 2, "__AMX_TILE__"), False),
+        ({}, False),
     ],
 )
-def test_amx_is_left_out_where_the_compiler_breaks_it(
-    cpu_flags: frozenset[str], gcc: tuple[int, int] | None, left_out: bool
-) -> None:
-    assert options(cpu_flags, gcc) == ((*ALWAYS, *WITHOUT_AMX) if left_out else ALWAYS)
+def test_amx_is_left_out_where_the_compiler_breaks_it(macros: dict[str, str], left_out: bool) -> None:
+    assert options(macros) == ((*ALWAYS, *WITHOUT_AMX) if left_out else ALWAYS)
 
 
-def test_the_processor_is_read(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu amx_int8 avx2\nvmx flags\t: ept\n")
-    assert read_cpu_flags(tmp_path / "cpuinfo") == {"fpu", "amx_int8", "avx2"}
-    assert read_cpu_flags(tmp_path / "none") == frozenset()
-
-
-def test_the_compiler_is_asked(tmp_path: Path) -> None:
+def test_the_compiler_is_asked() -> None:
     compiler = find_compiler()
     if compiler is None:
         pytest.skip("there is no compiler here")
     says = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    found = gcc_version(compiler)
+    found = native_macros(compiler)
     if "clang" in says:
-        assert found is None
+        assert "__clang__" in found
     else:
         version = re.search(r"(\d+)\.(\d+)\.\d+$", says.splitlines()[0])
-        assert version and found == (int(version[1]), int(version[2]))
-    clang = tmp_path / "clang"
-    clang.write_text("#!/bin/sh\nprintf '#define __GNUC__ 4\\n#define __GNUC_MINOR__ 2\\n#define __clang__ 1\\n'\n")
-    clang.chmod(0o755)
-    assert gcc_version(str(clang)) is None
-    assert gcc_version(None) is None
+        assert version and (found["__GNUC__"], found["__GNUC_MINOR__"]) == (version[1], version[2])
+    assert native_macros(None) == {}
+
+
+def test_the_processor_is_what_the_compiler_compiles_for(tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\n[ \"$1\" = -march=native ] && printf '#define __AMX_INT8__ 1\\n'\n")
+    compiler.chmod(0o755)
+    assert native_macros(str(compiler)) == {"__AMX_INT8__": "1"}
+    compiler.write_text("#!/bin/sh\necho 'unknown argument' >&2\nexit 1\n")
+    assert native_macros(str(compiler)) == {}
+
+
+def test_who_installs_without_make_is_told_the_same() -> None:
+    assert f'`CMAKE_ARGS="{" ".join(WITHOUT_AMX)}"`' in (ROOT / "README.md").read_text(encoding="utf-8")

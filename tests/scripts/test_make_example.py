@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import random
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
+import make_example
 import pytest
+from home_example.grammar import expand, parse, readings, with_parts
+from home_example.noise import Token, slip, words
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))  # scripts are run from their folder, and import from it
-
-import make_example  # noqa: E402
-from home_example.grammar import expand, parse, readings, with_parts  # noqa: E402
-from home_example.noise import Token, slip, words  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "home"
 # Slots whose answer is not a copy of what was said.
