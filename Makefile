@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.stamp-setup$(if $(CMAKE_ARGS),-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)' | cksum)))
 INSTALL := $(BIN)/python -m pip install -c constraints.txt
 COMPILE := CMAKE_ARGS="$$($(BIN)/python scripts/llamacpp_options.py) $(CMAKE_ARGS)" $(INSTALL)
+RECOMPILE := $(COMPILE) --no-cache-dir --force-reinstall --no-deps llama-cpp-python
+TRY := $(BIN)/python -m edgeft.llamacpp.trial
 
 # `make -j train quantize` must still train before it quantizes.
 .NOTPARALLEL:
@@ -30,9 +32,10 @@ $(READY): pyproject.toml constraints.txt
 	@# The pinned torch comes first, so that nothing that needs a torch chooses another one.
 	$(INSTALL) torch
 	@echo "Compiling llama.cpp once, about 3 minutes. pip keeps the result for the next time."
-	@# What pip keeps may have been compiled in another way.
-	$(if $(CMAKE_ARGS),$(COMPILE) --no-cache-dir --force-reinstall --no-deps llama-cpp-python)
+	@# What pip keeps may have been compiled in another way, or for another processor.
+	$(if $(CMAKE_ARGS),$(RECOMPILE))
 	$(COMPILE) -e '.[train,dev]'
+	@$(TRY) || { echo "The llama.cpp that pip kept does not run here: compiling it again."; $(RECOMPILE) && $(TRY); }
 	@touch $@
 
 train: $(READY) ## fine-tune the model of CONFIG

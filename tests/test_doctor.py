@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tiny_run import make_run
 from edgeft.cli import main
 from edgeft.config import load_config
 from edgeft.doctor import Check, Gpu, Machine, check_configuration, check_machine
-from edgeft.doctor.machine import DEVICE_LIBRARIES, TRAIN_LIBRARIES
+from edgeft.doctor.machine import DEVICE_LIBRARIES, TRAIN_LIBRARIES, llama_failure
 from edgeft.graph import Graph
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", 85_000_000_000, 84_000_000_000, bfloat16=True)
@@ -22,6 +23,7 @@ GOOD = Machine(
     versions=dict.fromkeys((*TRAIN_LIBRARIES, *DEVICE_LIBRARIES), "1.0"),
     gpu=H100,
     llama_build="llama-cpp-python 0.3.36 (CPU : AVX2 = 1 | FMA = 1 | AVX512 = 1)",
+    llama_failure="",
     cpu_features=frozenset({"avx2", "fma", "avx512f"}),
     cores=16,
     ram_bytes=128_000_000_000,
@@ -88,6 +90,7 @@ def test_a_good_machine_is_good() -> None:
         (replace(GOOD, gpu=replace(H100, free_bytes=10**9)), "GPU", "warn"),
         (replace(GOOD, llama_build="llama-cpp-python 0.3.36 (CPU : SSE3 = 1)"), "llama.cpp", "warn"),
         (replace(GOOD, llama_build=""), "llama.cpp", "fail"),
+        (replace(GOOD, llama_build="", llama_failure="SIGABRT"), "llama.cpp", "fail"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -95,6 +98,20 @@ def test_what_is_wrong_with_a_machine_is_said_with_a_remedy(machine: Machine, na
     found = states(check_machine(machine, training=True))
     assert {key for key, value in found.items() if value != "ok"} == {name}
     assert found[name] == state
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("", ""),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "an illegal instruction: it was compiled for"),
+        ("import os; os.abort()", "SIGABRT"),
+        ("import llama_cpp_of_another_name", "ModuleNotFoundError: No module named 'llama_cpp_of_another_name'"),
+    ],
+)
+def test_how_a_trial_of_llama_cpp_ended_is_told(program: str, said: str) -> None:
+    found = llama_failure([sys.executable, "-c", program])
+    assert found.startswith(said) and bool(found) == bool(said)
 
 
 def test_a_device_needs_no_training_libraries() -> None:

@@ -19,6 +19,11 @@ _PYTHON = (3, 11)
 _FEATURES = {"avx2": "AVX2", "avx512f": "AVX512", "fma": "FMA"}
 """Of a processor that llama.cpp is much slower without: Linux's name, and that of llama.cpp's build."""
 _TRAIN_REMEDY = "pip install 'edgeft[train]'"
+_COMPILE = (
+    "compile it here: pip install --no-cache-dir --force-reinstall --no-deps --no-binary llama-cpp-python "
+    "llama-cpp-python (README.md: gcc and AMX)"
+)
+"""What pip has kept would be the same again."""
 _SMALLER = "lower dataset.max_tokens, take a smaller model, or another machine"
 _LESS_RAM = "set train.gradient_checkpointing = true, fewer tokens a batch, or take a smaller model or another machine"
 
@@ -91,14 +96,15 @@ def _gpu(machine: Machine) -> Check:
 
 
 def _llama(machine: Machine) -> Check:
+    if machine.llama_failure:
+        return Check("llama.cpp", "fail", f"does not run here: {machine.llama_failure}", _COMPILE)
     if not machine.llama_build:
         return Check("llama.cpp", "fail", "not installed", "pip install llama-cpp-python")
     lacking = [theirs for ours, theirs in _FEATURES.items() if ours in machine.cpu_features]
     lacking = [name for name in lacking if f"{name} = 1" not in machine.llama_build]
     if lacking:
         found = f"built without {', '.join(lacking)}, which this processor has: slow"
-        remedy = "pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python"
-        return Check("llama.cpp", "warn", found, remedy)
+        return Check("llama.cpp", "warn", found, _COMPILE)
     return Check("llama.cpp", "ok", machine.llama_build.replace(" = 1", "").replace(" | ", " "))
 
 

@@ -6,7 +6,11 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +34,20 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """What was found; `versions` has None for a library that is not installed, `ram_bytes` where nobody says."""
+    """What was found.
+
+    Attributes:
+        versions: None for a library that is not installed.
+        llama_build: version and processor features of llama.cpp; empty where it is not installed or does not run.
+        llama_failure: what ended llama.cpp when it was tried; empty where it runs or is not installed.
+        ram_bytes: None where nobody says.
+    """
 
     python: tuple[int, int]
     versions: dict[str, str | None]
     gpu: Gpu | None
     llama_build: str
+    llama_failure: str
     cpu_features: frozenset[str]
     cores: int
     ram_bytes: int | None
@@ -50,8 +62,9 @@ def examine() -> Machine:
     """Looks at this machine; imports torch and llama_cpp where they are installed."""
     version = platform.python_version_tuple()
     versions = {name: _version(name) for name in (*TRAIN_LIBRARIES, *DEVICE_LIBRARIES)}
+    failure = llama_failure() if versions["llama-cpp-python"] and versions["gguf"] else ""
     build = ""
-    if versions["llama-cpp-python"]:
+    if versions["llama-cpp-python"] and not failure:
         from edgeft.llamacpp import build_description
 
         build = build_description()
@@ -60,10 +73,24 @@ def examine() -> Machine:
         versions=versions,
         gpu=_gpu() if versions["torch"] else None,
         llama_build=build,
+        llama_failure=failure,
         cpu_features=_cpu_features(),
         cores=available_cores(),
         ram_bytes=_ram_bytes(),
     )
+
+
+def llama_failure(command: Sequence[str] = (sys.executable, "-m", "edgeft.llamacpp.trial")) -> str:
+    """Returns what ends llama.cpp when it computes on this machine, "" where nothing does.
+
+    It is tried in a process of its own: one that was compiled for another processor may end on its import.
+    """
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode == -signal.SIGILL:
+        return "an illegal instruction: it was compiled for another processor"
+    if ended.returncode < 0:
+        return signal.Signals(-ended.returncode).name
+    return "" if ended.returncode == 0 else ended.stderr.strip().splitlines()[-1]
 
 
 def product_rate(*, cuda: bool) -> float:
