@@ -51,7 +51,7 @@ chat: $(READY) ## talk to the quantized model
 	$(BIN)/edgeft chat -c $(CONFIG)
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest -q $(TESTARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile $(TESTARGS)
 
 test-oracle: $(READY) ## hold every family, option and vocabulary to llama.cpp's own, as tables
 	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py \

@@ -1,22 +1,44 @@
-"""A tiny model and its GGUF files, made once for all tests."""
+"""The cores of each process of tests; a tiny model and its GGUF files, made once for all tests of a process."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from tiny_model import make_model
 
 from edgeft.artifacts import Checkpoint, GgufFile
-from edgeft.config import ConvertConfig
-from edgeft.convert import convert
-from edgeft.weights import CheckpointWeights
+from edgeft.cores import available_cores
+
+_MOST_WORKERS = 4
+"""Of processes that each import torch: 2 take 5 GB."""
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which the tests also run without
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `pytest -n auto` starts: none but this where there is a GPU, whose memory tests fill up."""
+    import torch
+
+    return 0 if torch.cuda.is_available() else min(_MOST_WORKERS, available_cores())
+
+
+def pytest_configure() -> None:
+    """Leaves each process of `pytest -n` its share of the cores: threads of one that spin would slow the others down.
+
+    Before torch is imported, which starts as many threads as there are cores; so nothing here imports it at the top.
+    """
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) :: count] or cores)
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A random Llama in bfloat16 with a ChatML tokenizer; read-only."""
+    from tiny_model import make_model
+
     return make_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
@@ -33,5 +55,9 @@ def tiny_f16(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFacto
 
 
 def _converted(checkpoint: Checkpoint, dtype: Literal["f32", "f16"], folder: Path) -> GgufFile:
+    from edgeft.config import ConvertConfig
+    from edgeft.convert import convert
+    from edgeft.weights import CheckpointWeights
+
     config = ConvertConfig(dtype=dtype, random_texts=100)
     return convert(CheckpointWeights(checkpoint), checkpoint, config, folder / f"tiny-{dtype}.gguf")

@@ -110,13 +110,13 @@ def test_rows(tmp_path: Path, name: str, content: str, rows: list[Any], compress
         ("a.csv", "n,n\n1,2\n", [(1, "bad-header")]),
         ("a.parquet", b"PAR1 and so on", [(0, "corrupt-file")]),
         ("a.parquet", b"", [(0, "corrupt-file")]),
-        ("a.jsonl.gz", gzip.compress(LINE.encode())[:-9], [(0, "truncated")]),
+        ("a.jsonl.gz", gzip.compress(LINE.encode(), mtime=0)[:-9], [(0, "truncated")]),
         (
             "a.jsonl.gz",
-            gzip.compress(f"{LINE}\n".encode()) + gzip.compress(LINE.encode())[:-9],
+            gzip.compress(f"{LINE}\n".encode(), mtime=0) + gzip.compress(LINE.encode(), mtime=0)[:-9],
             [(1, ONE), (2, "truncated")],
         ),
-        ("a.jsonl.gz", gzip.compress(LINE.encode())[:-8] + b"12345678", [(0, "corrupt-file")]),
+        ("a.jsonl.gz", gzip.compress(LINE.encode(), mtime=0)[:-8] + b"12345678", [(0, "corrupt-file")]),
         ("a.jsonl.zst", zstandard.compress(LINE.encode())[:-3], [(0, "truncated")]),
         (
             "a.jsonl.zst",
