@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 	@# What pip keeps may have been compiled in another way, or for another processor.
 	$(if $(CMAKE_ARGS),$(RECOMPILE))
 	$(COMPILE) -e '.[train,dev]'
-	@$(TRY) || { echo "The llama.cpp that pip kept does not run here: compiling it again."; $(RECOMPILE) && $(TRY); }
+	@$(TRY) $(if $(CMAKE_ARGS),,|| { echo "The llama.cpp that pip kept does not run here: compiling it again."; $(RECOMPILE) && $(TRY); })
 	@touch $@
 
 train: $(READY) ## fine-tune the model of CONFIG

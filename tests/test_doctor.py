@@ -13,7 +13,7 @@ from tiny_run import make_run
 
 from edgeft.cli import main
 from edgeft.config import load_config
-from edgeft.doctor import Check, Gpu, Machine, check_configuration, check_machine
+from edgeft.doctor import Check, Gpu, LlamaCpp, Machine, check_configuration, check_machine
 from edgeft.doctor.machine import DEVICE_LIBRARIES, TRAIN_LIBRARIES, llama_failure
 from edgeft.graph import Graph
 
@@ -22,12 +22,11 @@ GOOD = Machine(
     python=(3, 12),
     versions=dict.fromkeys((*TRAIN_LIBRARIES, *DEVICE_LIBRARIES), "1.0"),
     gpu=H100,
-    llama_build="llama-cpp-python 0.3.36 (CPU : AVX2 = 1 | FMA = 1 | AVX512 = 1)",
-    llama_failure="",
     cpu_features=frozenset({"avx2", "fma", "avx512f"}),
     cores=16,
     ram_bytes=128_000_000_000,
 )
+GOOD_LLAMA = LlamaCpp("", "llama-cpp-python 0.3.36 (CPU : AVX2 = 1 | FMA = 1 | AVX512 = 1)")
 LLAMA_8B = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -76,7 +75,7 @@ def states(checks: list[Check]) -> dict[str, str]:
 
 
 def test_a_good_machine_is_good() -> None:
-    assert set(states(check_machine(GOOD, training=True)).values()) == {"ok"}
+    assert set(states(check_machine(GOOD, GOOD_LLAMA, training=True)).values()) == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -88,16 +87,25 @@ def test_a_good_machine_is_good() -> None:
         (replace(GOOD, gpu=None), "GPU", "warn"),
         (replace(GOOD, gpu=replace(H100, bfloat16=False)), "GPU", "warn"),
         (replace(GOOD, gpu=replace(H100, free_bytes=10**9)), "GPU", "warn"),
-        (replace(GOOD, llama_build="llama-cpp-python 0.3.36 (CPU : SSE3 = 1)"), "llama.cpp", "warn"),
-        (replace(GOOD, llama_build=""), "llama.cpp", "fail"),
-        (replace(GOOD, llama_build="", llama_failure="SIGABRT"), "llama.cpp", "fail"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_wrong_with_a_machine_is_said_with_a_remedy(machine: Machine, name: str, state: str) -> None:
-    found = states(check_machine(machine, training=True))
-    assert {key for key, value in found.items() if value != "ok"} == {name}
-    assert found[name] == state
+    found = states(check_machine(machine, GOOD_LLAMA, training=True))
+    assert {key: value for key, value in found.items() if value != "ok"} == {name: state}
+
+
+@pytest.mark.parametrize(
+    ("llama", "state"),
+    [
+        (LlamaCpp("", "llama-cpp-python 0.3.36 (CPU : SSE3 = 1)"), "warn"),
+        (None, "fail"),
+        (LlamaCpp("SIGABRT", ""), "fail"),
+    ],
+)
+def test_what_is_wrong_with_llama_cpp_is_said_with_a_remedy(llama: LlamaCpp | None, state: str) -> None:
+    found = states(check_machine(GOOD, llama, training=True))
+    assert {key: value for key, value in found.items() if value != "ok"} == {"llama.cpp": state}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,7 @@ def test_how_a_trial_of_llama_cpp_ended_is_told(program: str, said: str) -> None
 
 def test_a_device_needs_no_training_libraries() -> None:
     device = replace(GOOD, versions=GOOD.versions | dict.fromkeys(TRAIN_LIBRARIES))
-    assert states(check_machine(device, training=False))["training libraries"] == "warn"
+    assert states(check_machine(device, GOOD_LLAMA, training=False))["training libraries"] == "warn"
 
 
 def test_an_8b_shape_on_an_h100(large: Graph) -> None:

@@ -11,7 +11,7 @@ import click
 from edgeft.cli.options import FILE, set_option
 from edgeft.config import load_config
 from edgeft.console import Output
-from edgeft.doctor import check_configuration, check_machine, examine
+from edgeft.doctor import check_configuration, check_machine, examine, examine_llama_cpp
 from edgeft.graph import Graph
 
 _DEFAULT = Path("edgeft.toml")
@@ -29,7 +29,7 @@ def doctor(ctx: click.Context, config_path: Path | None, overrides: tuple[str, .
         config_path = _DEFAULT
     graph = None if config_path is None else Graph(load_config(config_path, overrides))
     machine = examine()
-    checks = check_machine(machine, training=graph is not None)
+    checks = check_machine(machine, examine_llama_cpp(machine), training=graph is not None)
     expected = None
     if graph is not None:
         found, expected = check_configuration(graph, machine)

@@ -2,6 +2,17 @@
 
 from edgeft.doctor.checks import Check, check_configuration, check_machine
 from edgeft.doctor.forecast import Forecast, forecast
-from edgeft.doctor.machine import Gpu, Machine, examine
+from edgeft.doctor.machine import Gpu, LlamaCpp, Machine, examine, examine_llama_cpp
 
-__all__ = ["Check", "Forecast", "Gpu", "Machine", "check_configuration", "check_machine", "examine", "forecast"]
+__all__ = [
+    "Check",
+    "Forecast",
+    "Gpu",
+    "LlamaCpp",
+    "Machine",
+    "check_configuration",
+    "check_machine",
+    "examine",
+    "examine_llama_cpp",
+    "forecast",
+]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeft.doctor.forecast import Forecast, forecast
-from edgeft.doctor.machine import DEVICE_LIBRARIES, TRAIN_LIBRARIES, Machine, product_rate
+from edgeft.doctor.machine import DEVICE_LIBRARIES, TRAIN_LIBRARIES, LlamaCpp, Machine, product_rate
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size, read_object
 from edgeft.graph import Graph, require_sources
@@ -38,12 +38,12 @@ class Check:
     remedy: str = ""
 
 
-def check_machine(machine: Machine, *, training: bool) -> list[Check]:
-    """Checks the machine by itself; what only `training` needs is a warning without it."""
+def check_machine(machine: Machine, llama: LlamaCpp | None, *, training: bool) -> list[Check]:
+    """Checks the machine by itself, `llama` its llama.cpp; what only `training` needs is a warning without it."""
     checks = [_python(machine), _libraries("libraries", machine, DEVICE_LIBRARIES, "fail", "pip install edgeft")]
     state: State = "fail" if training else "warn"
     checks.append(_libraries("training libraries", machine, TRAIN_LIBRARIES, state, _TRAIN_REMEDY))
-    return [*checks, _gpu(machine), _llama(machine), _cores(machine)]
+    return [*checks, _gpu(machine), _llama(machine, llama), _cores(machine)]
 
 
 def check_configuration(
@@ -95,17 +95,17 @@ def _gpu(machine: Machine) -> Check:
     return Check("GPU", "ok", f"{found}, bfloat16")
 
 
-def _llama(machine: Machine) -> Check:
-    if machine.llama_failure:
-        return Check("llama.cpp", "fail", f"does not run here: {machine.llama_failure}", _COMPILE)
-    if not machine.llama_build:
+def _llama(machine: Machine, llama: LlamaCpp | None) -> Check:
+    if llama is None:
         return Check("llama.cpp", "fail", "not installed", "pip install llama-cpp-python")
+    if llama.failure:
+        return Check("llama.cpp", "fail", f"does not run here: {llama.failure}", _COMPILE)
     lacking = [theirs for ours, theirs in _FEATURES.items() if ours in machine.cpu_features]
-    lacking = [name for name in lacking if f"{name} = 1" not in machine.llama_build]
+    lacking = [name for name in lacking if f"{name} = 1" not in llama.build]
     if lacking:
         found = f"built without {', '.join(lacking)}, which this processor has: slow"
         return Check("llama.cpp", "warn", found, _COMPILE)
-    return Check("llama.cpp", "ok", machine.llama_build.replace(" = 1", "").replace(" | ", " "))
+    return Check("llama.cpp", "ok", llama.build.replace(" = 1", "").replace(" | ", " "))
 
 
 def _cores(machine: Machine) -> Check:

@@ -1,4 +1,4 @@
-"""What this machine is: versions, memory, GPU, the build of llama.cpp, and how fast a large product runs."""
+"""What this machine is: versions, memory, GPU, whether llama.cpp computes on it, and how fast a large product runs."""
 
 from __future__ import annotations
 
@@ -38,16 +38,12 @@ class Machine:
 
     Attributes:
         versions: None for a library that is not installed.
-        llama_build: version and processor features of llama.cpp; empty where it is not installed or does not run.
-        llama_failure: what ended llama.cpp when it was tried; empty where it runs or is not installed.
         ram_bytes: None where nobody says.
     """
 
     python: tuple[int, int]
     versions: dict[str, str | None]
     gpu: Gpu | None
-    llama_build: str
-    llama_failure: str
     cpu_features: frozenset[str]
     cores: int
     ram_bytes: int | None
@@ -58,26 +54,37 @@ class Machine:
         return all(self.versions.get(name) for name in TRAIN_LIBRARIES)
 
 
+@dataclass(frozen=True)
+class LlamaCpp:
+    """llama.cpp on this machine: what ended it when it was tried, or else its version and processor features."""
+
+    failure: str
+    build: str
+
+
 def examine() -> Machine:
-    """Looks at this machine; imports torch and llama_cpp where they are installed."""
+    """Looks at this machine; imports torch where it is installed."""
     version = platform.python_version_tuple()
     versions = {name: _version(name) for name in (*TRAIN_LIBRARIES, *DEVICE_LIBRARIES)}
-    failure = llama_failure() if versions["llama-cpp-python"] and versions["gguf"] else ""
-    build = ""
-    if versions["llama-cpp-python"] and not failure:
-        from edgeft.llamacpp import build_description
-
-        build = build_description()
     return Machine(
         python=(int(version[0]), int(version[1])),
         versions=versions,
         gpu=_gpu() if versions["torch"] else None,
-        llama_build=build,
-        llama_failure=failure,
         cpu_features=_cpu_features(),
         cores=available_cores(),
         ram_bytes=_ram_bytes(),
     )
+
+
+def examine_llama_cpp(machine: Machine) -> LlamaCpp | None:
+    """Tries llama.cpp, for about a second; None where it is not installed."""
+    if not machine.versions["llama-cpp-python"]:
+        return None
+    if failure := llama_failure():
+        return LlamaCpp(failure, "")
+    from edgeft.llamacpp import build_description
+
+    return LlamaCpp("", build_description())
 
 
 def llama_failure(command: Sequence[str] = (sys.executable, "-m", "edgeft.llamacpp.trial")) -> str:

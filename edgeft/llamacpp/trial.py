@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from edgeft.artifacts import GgufFile
@@ -42,47 +42,43 @@ _MOST_NMSE: Final = 1e-2
 
 def products_nmse() -> float:
     """Returns the NMSE of the logits of quantized weights, against those of the same weights in float32."""
+    generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        logits = [_logits(_write(Path(folder), quantized=quantized)) for quantized in (False, True)]
-    return float(((logits[0] - logits[1]) ** 2).mean() / logits[0].var())
+        quantized = _header(Path(folder) / "quantized.gguf")
+        plain = _header(Path(folder) / "float32.gguf")
+        for name, type_name in _TENSORS.items():
+            values = generator.standard_normal((_WIDTH, _WIDTH), dtype=np.float32) / _WIDTH**0.5
+            codes = quantize_rows(values, type_name)
+            quantized.add_tensor(name, codes, raw_dtype=GGMLQuantizationType[type_name])
+            plain.add_tensor(name, dequantize_rows(codes, type_name, _WIDTH))
+        tested, expected = _logits(quantized), _logits(plain)
+    return float(((tested - expected) ** 2).mean() / expected.var())
 
 
-def _write(folder: Path, *, quantized: bool) -> Path:
-    """Writes a Llama of one layer without a tokenizer: random weights, of the types or with their values."""
-    path = folder / ("quantized.gguf" if quantized else "float32.gguf")
+def _header(path: Path) -> GGUFWriter:
+    """Returns a writer of a Llama of one layer without a tokenizer; its matrices are still missing."""
     writer = GGUFWriter(path, "llama")
     writer.add_tokenizer_model("none")
-    for add, number in (
-        (writer.add_vocab_size, _WIDTH),
-        (writer.add_context_length, 2 * _N_TOKENS),
-        (writer.add_embedding_length, _WIDTH),
-        (writer.add_feed_forward_length, _WIDTH),
-        (writer.add_block_count, 1),
-        (writer.add_head_count, 4),
-    ):
-        add(number)
+    writer.add_vocab_size(_WIDTH)
+    writer.add_context_length(2 * _N_TOKENS)
+    writer.add_embedding_length(_WIDTH)
+    writer.add_feed_forward_length(_WIDTH)
+    writer.add_block_count(1)
+    writer.add_head_count(4)
     writer.add_layer_norm_rms_eps(1e-5)
-    generator = np.random.default_rng(0)
-    for name, type_name in _TENSORS.items():
-        values = generator.standard_normal((_WIDTH, _WIDTH), dtype=np.float32) / _WIDTH**0.5
-        codes = quantize_rows(values, type_name)
-        if quantized:
-            writer.add_tensor(name, codes, raw_dtype=GGMLQuantizationType[type_name])
-        else:
-            writer.add_tensor(name, dequantize_rows(codes, type_name, _WIDTH))
     for name in _NORMS:
         writer.add_tensor(name, np.ones(_WIDTH, dtype=np.float32))
+    return writer
+
+
+def _logits(writer: GGUFWriter) -> npt.NDArray[np.float32]:
+    """Writes the file, and returns the logits of a prompt, and of a token behind it."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
-
-
-def _logits(path: Path) -> np.ndarray:
-    """Returns the logits of a prompt, and of a token behind it."""
-    ids: Sequence[int] = range(_N_TOKENS + 1)
-    with Engine(GgufFile(path), 2 * _N_TOKENS, exact_kv=True) as engine:
+    ids = range(_N_TOKENS + 1)
+    with Engine(GgufFile(writer.path), 2 * _N_TOKENS, exact_kv=True) as engine:
         return np.concatenate([engine.logits(ids[:-1]), engine.logits(ids, _N_TOKENS)])
 
 
