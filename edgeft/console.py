@@ -74,7 +74,7 @@ class Output:
             column.min_width = width  # on a narrow terminal it is the details that are cut
         for name, why, detail in rows:
             table.add_row(name, f"[yellow]{escape(why)}[/]" if why else "[green]up to date[/]", escape(detail))
-        self.out.print(table)
+        self._show(table)
 
     def checks(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
         """Prints checks: name, state ("" for none), what was found, and below it the remedy; long lines are wrapped."""
@@ -86,7 +86,7 @@ class Output:
             table.add_row(
                 name, _STATES.get(state, ""), escape(found) + (f"\n[dim]->[/] {escape(remedy)}" if remedy else "")
             )
-        self.out.print(table)
+        self._show(table)
 
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Prints the closing table of a run."""
@@ -104,7 +104,7 @@ class Output:
                 _VERDICTS.get(row["verdict"], ""),
             )
         self.out.print()
-        self.out.print(table)
+        self._show(table)
         self.out.print(f"[dim]{_SUMMARY_NOTE}[/]", soft_wrap=True)
 
     def verdicts(self, reports: Sequence[Mapping[str, Any]]) -> None:
@@ -118,7 +118,7 @@ class Output:
                 figures = [_kld(logits["mean_kld"]), _kld(logits["p99_kld"]), _percent(logits["top1"])]
                 figures += [f"{logits['ppl_ratio']:.4f}", f"{greedy['same']} of {greedy['records']}"]
             table.add_row(escape(report["file"]), report["type"], *figures, _VERDICTS[report["verdict"]])
-        self.out.print(table)
+        self._show(table)
         for report in reports:
             if report["verdict"] != "fail":  # a failure is an error, and told as one
                 self.line(sentence(report))
@@ -136,21 +136,21 @@ class Output:
             if memory_gb is not None:
                 cells.append("[green]yes[/]" if row["memory_bytes"] < memory_gb * 1e9 else "[bold red]no[/]")
             table.add_row(*cells)
-        self.out.print(table)
+        self._show(table)
 
     def errors(self, rows: Sequence[tuple[str, int, float, float]]) -> None:
         """Prints by kind of layer: how many there are, and the least and the most share that one of them lacks."""
         table = _table(("layer", "left"), ("tensors", "right"), ("least error", "right"), ("most error", "right"))
         for name, count, least, most in rows:
             table.add_row(escape(name), str(count), f"{least:.2%}", f"{most:.2%}")
-        self.out.print(table)
+        self._show(table)
 
     def trade_offs(self, rows: Sequence[tuple[int, float]]) -> None:
         """Prints sizes of matrices, in bytes, and the divergence that is predicted for each, in nats."""
         table = _table(("matrices", "right"), ("mean KLD, predicted", "right"))
         for size_bytes, kld in rows:
             table.add_row(human_size(size_bytes), _kld(kld))
-        self.out.print(table)
+        self._show(table)
 
     def comparisons(self, rows: Sequence[Sequence[tuple[str, int, float]]]) -> None:
         """Prints files, with their size in bytes and divergence in nats: fixed, of that size, of that divergence."""
@@ -158,13 +158,23 @@ class Output:
         for row in rows:
             for label, size_bytes, kld in row:
                 table.add_row(label, f"{size_bytes / 1e6:,.2f} MB", f"{kld:.2e}")
-        self.out.print(table)
+        self._show(table)
 
     def findings(self, report: CheckReport, places: int) -> None:
         """Prints a check of records, so many places of each kind; a pipe gets lines of 120 columns."""
         width = None if self.out.is_terminal else 120
         for block in findings_table(report, places):
             self.out.print(block, width=width)
+
+    def _show(self, table: Table) -> None:
+        """Prints a table; in a pipe without the spaces that fill up its last column."""
+        if self.out.is_terminal:
+            self.out.print(table)
+            return
+        with self.out.capture() as drawn:
+            self.out.print(table)
+        for row in drawn.get().splitlines():
+            self.line(row.rstrip())
 
     def terminal(self) -> Terminal:
         """Returns the terminal as a place for a conversation; without a person at it there is no prompt."""

@@ -173,8 +173,13 @@ def human_size(size_bytes: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Returns the bytes of a size such as 700MB or 1.2 GB, in decimal units; raises EdgeftError for anything else."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?)b?\s*", text, flags=re.IGNORECASE)
-    if found is None:
+    """Returns the bytes of a size such as 700MB, 1.2 GB or 500M, in decimal units.
+
+    Raises:
+        EdgeftError: It is something else, has no unit, or is nothing.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?b|[kmg])\s*", text, flags=re.IGNORECASE)
+    size_bytes = 0 if found is None else round(float(found[1]) * _UNITS[found[2].lower().removesuffix("b")])
+    if not size_bytes:
         raise EdgeftError(f"{text!r} is no size", remedy="write it as 700MB or 1.2GB")
-    return round(float(found[1]) * _UNITS[found[2].lower()])
+    return size_bytes

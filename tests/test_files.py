@@ -15,6 +15,7 @@ from edgeft.files import (
     json_text,
     list_files,
     making_folder,
+    parse_size,
     replacing,
     require_free_disk,
     require_writable,
@@ -132,6 +133,19 @@ def test_too_little_disk_is_said_before_work_starts(tmp_path: Path) -> None:
 )
 def test_sizes_are_decimal(size_bytes: float, text: str) -> None:
     assert human_size(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"), [("700MB", 700_000_000), ("1.2 GB", 1_200_000_000), ("500M", 500_000_000), (" 3b", 3)]
+)
+def test_what_is_said_of_a_size_is_read(text: str, size_bytes: int) -> None:
+    assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "700", "0GB", "-1GB", "2T", "1,5 GB", "much"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(EdgeftError, match=r"is no size(.|\n)*write it as 700MB"):
+        parse_size(text)
 
 
 def test_json_has_no_number_that_is_none() -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeft.artifacts import GgufFile, Tokens, open_trained
-from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
+from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, SIZE, checkpoint_named, shown
 from edgeft.console import Output
 from edgeft.errors import EdgeftError
-from edgeft.files import human_size, json_text, parse_size, write_text
+from edgeft.files import human_size, json_text, write_text
 from edgeft.pareto import TradeOff, pareto_svg
 from edgeft.quant_types import canonical_type
 
@@ -34,7 +34,7 @@ _ABOVE_ZERO = click.FloatRange(0, min_open=True)
 @click.option("--adapter", type=FOLDER, help="the adapter that is in SOURCE, if MODEL is its base")
 @click.option("--tokens", "tokens_folder", type=FOLDER, required=True, help="the tokens/ folder of a run")
 @click.option("--max-kld", type=_ABOVE_ZERO, help="mean divergence from SOURCE, nats a token")
-@click.option("--max-size", help="size of the file, as 700MB")
+@click.option("--max-size", type=SIZE, help="size of the file, as 700MB")
 @click.option("--min-tokens-per-second", type=_ABOVE_ZERO, help="what this device generates with the file")
 @click.option("--out", type=FILE, help="the file; without it a table of what can be had")
 @click.option("--compare", multiple=True, metavar="TYPE", help="beside a fixed type, on held-out records; repeatable")
@@ -108,11 +108,9 @@ def _fit(
 ) -> TradeOff:
     from edgeft.quantize.budget import Budget, FileDivergence, quantize_to_budget
 
-    most_kld, most_size, least_speed = limits
-    budget = Budget(most_kld, None if most_size is None else parse_size(most_size), least_speed)
     others = (asked["imatrix_path"], asked["threads"])
     with output.progress("fit") as progress:
-        fitted = quantize_to_budget(gguf, costs, budget, FileDivergence(gguf, chosen), out, *others, progress)
+        fitted = quantize_to_budget(gguf, costs, Budget(*limits), FileDivergence(gguf, chosen), out, *others, progress)
     if as_json:
         click.echo(json_text({"file": str(out), **fitted.figures()}))
     else:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgeft.artifacts import Checkpoint
+from edgeft.errors import EdgeftError
+from edgeft.files import parse_size
 
 
 class _Size(click.ParamType[int]):
-    """A number of bytes with a decimal unit, as llama.cpp's tools take it: 500M, 2G."""
+    """A number of bytes in decimal units: 500M, 700MB, 1.2GB."""
 
     name = "size"
 
@@ -20,10 +21,10 @@ class _Size(click.ParamType[int]):
         """Returns the bytes."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d+)([KMG])", str(value))
-        if match is None or not int(match[1]):
-            self.fail(f"{value!r} is no size such as 500M or 2G", param, ctx)
-        return int(match[1]) * {"K": 10**3, "M": 10**6, "G": 10**9}[match[2]]
+        try:
+            return parse_size(value)
+        except EdgeftError as error:
+            self.fail(f"{error.problems[0].what}; {error.problems[0].remedy}", param, ctx)
 
 
 SIZE = _Size()

@@ -86,7 +86,7 @@ def _main() -> None:
     try:
         nmse = products_nmse()
     except EdgeftError as error:
-        sys.exit(str(error))
+        sys.exit(error.problems[0].what)
     if not nmse <= _MOST_NMSE:
         sys.exit(f"its products with quantized weights are wrong (NMSE {nmse:.1e})")
 

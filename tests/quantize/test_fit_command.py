@@ -47,4 +47,8 @@ def test_one_budget_at_a_time(run: Path, tmp_path: Path) -> None:
         result = fit(run, "--out", tmp_path / "q.gguf", *options)
         assert result.exit_code == 1
         assert "a file has one budget" in result.output
-    assert "is no size" in fit(run, "--out", tmp_path / "q.gguf", "--max-size", "much").output
+
+
+def test_what_is_no_size_is_a_usage_error(run: Path, tmp_path: Path) -> None:
+    result = fit(run, "--out", tmp_path / "q.gguf", "--max-size", "much")
+    assert result.exit_code == 2 and "'much' is no size; write it as 700MB" in result.output
