@@ -44,8 +44,8 @@ train: $(READY) ## fine-tune the model of CONFIG
 quantize: $(READY) ## make the small GGUF files and show how near they are to the trained model
 	$(BIN)/edgeft run quantize parity eval -c $(CONFIG)
 
-parity: $(READY) ## compare the GGUF files with the trained model
-	$(BIN)/edgeft run parity -c $(CONFIG)
+parity: $(READY) ## compare the GGUF files with the trained model, again
+	$(BIN)/edgeft run parity --force -c $(CONFIG)
 
 chat: $(READY) ## talk to the quantized model
 	$(BIN)/edgeft chat -c $(CONFIG)

@@ -16,7 +16,7 @@ if sys.argv[1:2] == ["unsloth"]:
     import unsloth  # has to come before what it replaces parts of
 
 import torch
-from bench_shapes import LEARNING_RATE, LONGEST, LORA, WARM_UP, record_ids
+from bench_shapes import LEARNING_RATE, LINEARS, LONGEST, LORA, WARM_UP, record_ids
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
@@ -51,7 +51,7 @@ def trainer_of(engine: str, folder: str, arguments: SFTConfig, dataset: Dataset)
             r=LORA.rank,
             lora_alpha=LORA.alpha,
             lora_dropout=0,
-            target_modules=list(LORA.targets),
+            target_modules=list(LINEARS),
             use_gradient_checkpointing=recompute,
         )
         return SFTTrainer(model=model, **options)
@@ -68,7 +68,7 @@ def trainer_of(engine: str, folder: str, arguments: SFTConfig, dataset: Dataset)
         r=LORA.rank,
         lora_alpha=int(LORA.alpha),
         lora_dropout=0.0,
-        target_modules=list(LORA.targets),
+        target_modules=list(LINEARS),
         task_type="CAUSAL_LM",
     )
     return SFTTrainer(model=model, peft_config=adapter, **options)

@@ -51,7 +51,8 @@ SHAPES: dict[str, PreTrainedConfig] = {
         **_SPECIAL_IDS,
     ),
 }
-LORA = LoraConfig(rank=16, alpha=32, dropout=0.0)
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LORA = LoraConfig(rank=16, alpha=32, dropout=0.0, targets=LINEARS)
 LEARNING_RATE = 2e-4
 LONGEST = 2048
 WARM_UP = 4

@@ -6,8 +6,9 @@
 
 A variant is SHAPE:ENGINE:TOKENS with any of `:recompute`, `:resident`, `:padded`, `:profile` behind it, and for `stage`
 of `:sharded` (processes share the weights out) and `:x2`, `:x4` (forward passes a step; without, one a process).
-Engines: `stage` is `edgeft train` as it is used; `fast` its layers in a bare loop; `plain` the layers of transformers,
-peft and bitsandbytes over edgeft's packed batches and loss; `padded` all of theirs (TOKENS then counts padding too);
+Engines: `stage` is `edgeft run train` as it is used; `fast` its layers in a bare loop; `plain` the layers of
+transformers, peft and bitsandbytes over edgeft's packed batches and loss; `padded` all of theirs (TOKENS then counts
+padding too);
 `trl`, `trl-liger` and `unsloth` are the peers, where they are installed. Speed is in tokens of records, padding left
 out.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -55,7 +56,9 @@ def _sections(section: type[Section], path: str) -> Iterator[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section) and _is_table(field):
             tables.append((name, field.annotation))
         elif name != "root":
-            rows.append(f"| `{name}` | {_type_name(field)} | {_default(field)} | {field.description or ''} |")
+            rows.append(
+                f"| `{name}` | {_type_name(field.annotation)} | {_default(field)} | {field.description or ''} |"
+            )
     if rows:
         yield f"## `[{path}]`\n\n{section.__doc__}\n"
         yield "\n".join(["| key | type | default | |", "| --- | --- | --- | --- |", *rows]) + "\n"
@@ -68,21 +71,18 @@ def _is_table(field: FieldInfo) -> bool:
     return field.default is PydanticUndefined
 
 
-def _type_name(field: FieldInfo) -> str:
-    annotation: Any = field.annotation
-    if get_origin(annotation) is Literal:
-        return ", ".join(f"`{choice}`" for choice in get_args(annotation))
-    names = {str: "string", int: "integer", float: "number", bool: "boolean"}
-    if annotation in names:
-        return names[annotation]
-    if get_origin(annotation) is dict:
-        return "table"
-    if get_origin(annotation) is tuple:
-        return "list of strings"
-    if get_origin(annotation) is dict:
-        return "table"
-    inner = [names[choice] for choice in get_args(annotation) if choice in names]
-    return inner[0] if len(inner) == 1 else "table"
+def _type_name(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in arguments)
+    if origin is tuple:
+        listed = "string" if get_origin(arguments[0]) is Literal else _type_name(arguments[0])
+        return f"list of {listed}s"
+    if origin in (Union, UnionType):
+        return " or ".join(_type_name(choice) for choice in arguments if choice is not NoneType)
+    return {str: "string", int: "integer", float: "number", bool: "boolean"}.get(annotation, "table")
 
 
 def _default(field: FieldInfo) -> str:
@@ -95,8 +95,6 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(default, Section):
         return ", ".join(f"`{key} = {value}`" for key, value in default.model_dump().items())
-    if default in ((), {}):
-        return "none"
     if isinstance(default, dict):
         return "; ".join(f"`{key}`: {', '.join(f'`{k} = {v}`' for k, v in value)}" for key, value in default.items())
     if isinstance(default, tuple):

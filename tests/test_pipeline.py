@@ -303,6 +303,22 @@ def test_quantized_files_without_the_unquantized_one(config: Path) -> None:
     assert {left["quantized/Q8_0"], left["reference"]} == {"up to date"}
 
 
+def test_where_it_computes_makes_nothing_stale(config: Path) -> None:
+    """The tiny run says cpu."""
+    assert set(planned(config, "--set", "train.device=auto").values()) == {"up to date"}
+
+
+def test_plain_text_alone_is_trained_and_not_answered(tmp_path: Path) -> None:
+    config = make_run(tmp_path, records=12, hidden_size=64, num_hidden_layers=1)
+    texts = (json.dumps({"text": f"the light {number} is on"}) for number in range(40))
+    (tmp_path / "train.jsonl").write_text("\n".join(texts))
+    config.write_text(config.read_text().replace('test = "test.jsonl"\n', ""))
+    assert invoke("run", "quantize", "-c", config).exit_code == 0
+    result = invoke("run", "-c", config)
+    assert result.exit_code == 1
+    assert "all records are plain text" in result.output and "dataset.test" in result.output
+
+
 def test_files_within_budgets(config: Path) -> None:
     run = config.parent / "run"
     most = (run / "quantized/Q8_0/run-Q8_0.gguf").stat().st_size

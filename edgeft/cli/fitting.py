@@ -52,8 +52,7 @@ def fit(
     measured with llama.cpp before it is called within the budget.
     """
     limits = [asked["max_kld"], asked["max_size"], asked["min_tokens_per_second"]]
-    if out is not None and limits.count(None) != 2:
-        raise EdgeftError("a file has one budget", remedy="give --max-kld, --max-size or --min-tokens-per-second")
+    _require_one_purpose(out, limits, compare)
     from edgeft.quantize.assignment import frontier
     from edgeft.quantize.budget import matrix_bytes
     from edgeft.quantize.passages import passages
@@ -76,6 +75,17 @@ def fit(
         write_text(picture, pareto_svg(drawn, f"{source.name} quantized"))
         if not as_json:
             output.line(f"{shown(picture.absolute())}: size and divergence")
+
+
+def _require_one_purpose(out: Path | None, limits: list[Any], compare: tuple[str, ...]) -> None:
+    """A file within one budget, or types beside fitted files, or neither: the table of what can be had."""
+    budgets = len(limits) - limits.count(None)
+    if out is not None and budgets != 1:
+        raise EdgeftError("a file has one budget", remedy="give --max-kld, --max-size or --min-tokens-per-second")
+    if out is None and budgets:
+        raise EdgeftError("a budget is for a file", remedy="say with --out where it goes")
+    if out is not None and compare:
+        raise EdgeftError("--compare makes no file that is kept", remedy="compare without --out, then make the file")
 
 
 def _costs(output: Output, chosen: list[Passage], asked: dict[str, Any]) -> list[TensorCosts]:

@@ -52,7 +52,7 @@ directory = "run"
 @click.argument("folder", metavar="[DIR]", type=FOLDER, default=Path(), required=False)
 @click.option("--model", required=True, help="a checkpoint folder or hub id")
 @click.option("--data", required=True, help="a file or folder of records, or a dataset's hub id")
-@click.option("--test", help="records held out from training; without them nothing is evaluated")
+@click.option("--test", help="records held out from training; without, those of the evaluation are answered")
 def init(folder: Path, model: str, data: str, test: str | None) -> None:
     """Writes a commented edgeft.toml into DIR (here by default), for a model and records."""
     path = folder / "edgeft.toml"

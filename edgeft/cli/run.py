@@ -29,9 +29,9 @@ from edgeft.summary import describe, summarize, trade_offs, write_summary
 @click.option("--dry-run", is_flag=True, help="show what would be made, and why, and make nothing")
 @click.option("--force", is_flag=True, help="make the named stages again though they are up to date")
 def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], dry_run: bool, force: bool) -> None:
-    """Runs the named STAGES and whatever they need that is missing or stale; all of them by default.
+    """Runs the named STAGES and whatever they need that is missing or stale; by default all but merge.
 
-    The stages: tokens, train, merge, convert, quantize, reference, parity, eval.
+    The stages: tokens, train, merge, convert, imatrix, quantize, reference, parity, eval.
     """
     output = Output()
     pipeline = Pipeline(Graph(load_config(config_path, overrides)))

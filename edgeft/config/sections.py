@@ -35,17 +35,21 @@ class DatasetConfig(Section):
     """Where the records are and how they become tokens."""
 
     train: str | Annotated[tuple[SourceConfig, ...], Field(strict=False, min_length=1)] = Field(
-        description="a file, a folder or a dataset id; or several, as `[{ path = ..., weight = 2 }]`",
+        description="a file, a folder or a dataset id; or several, as `[{ path = ..., weight = 2 }]`; see "
+        "docs/records.md",
     )
     evaluation: str | None = Field(None, description="records for evaluation loss; unset: split off `train`")
-    test: str | None = Field(None, description="records held out from training: evaluated and checked for parity")
+    test: str | None = Field(
+        None,
+        description="records held out from training: evaluated and checked for parity; unset: the evaluation's",
+    )
     evaluation_fraction: float = Field(0.1, gt=0, lt=1, description="share of `train` kept for evaluation loss")
     near_duplicate: float = Field(
         0.85,
         ge=0.7,
         le=1,
-        description="prompts at least so alike (Jaccard similarity of their 4-grams) are near-duplicates: on one side "
-        "of the split, and told by the check",
+        description="prompts that are at least so similar (Jaccard similarity of their 4-grams of characters) are "
+        "near-duplicates: kept on one side of the split, and reported by the check",
     )
     max_tokens: int = Field(1024, ge=8, description="longest record in tokens, template included")
     over_length: Literal["error", "drop", "truncate"] = Field(

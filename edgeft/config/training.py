@@ -30,11 +30,11 @@ class LoraConfig(Section):
     )
     alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = Field({}, description="other alphas, likewise")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the input of each update; see docs/benchmarks.md")
-    targets: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    targets: tuple[str, ...] | None = Field(
+        None,
         strict=False,
         min_length=1,
-        description="names of the linear layers that get an adapter",
+        description="names of the linear layers that get an adapter; unset: all but the output matrix",
     )
 
 
@@ -105,7 +105,9 @@ class TrainConfig(Section):
         None, ge=8, description="most tokens in one forward pass when packing; unset: `batch_size` records"
     )
     gradient_checkpointing: bool | None = Field(
-        None, description="recompute activations; unset: where the memory of the GPU needs it; see docs/memory.md"
+        None,
+        description="recompute activations; unset: where the GPU's memory needs it, or cannot be predicted; "
+        "see docs/memory.md",
     )
     shard_weights: bool = Field(
         False, description="processes of torchrun share the base's 4-bit weights out; see docs/multi-gpu.md"

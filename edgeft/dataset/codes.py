@@ -25,7 +25,7 @@ GROUPS: dict[str, dict[str, Code]] = {
         "unread-file": Code(
             "info, warning",
             "a file of a folder is not read: it is hidden or a description, or (a warning) of no known type",
-            "nothing, unless it holds records: then give it the ending of its type",
+            "nothing, unless it holds records: then rename it, to end in its type's extension",
         ),
         "several-splits": Code(
             "warning",
@@ -50,7 +50,7 @@ GROUPS: dict[str, dict[str, Code]] = {
             "write it as text, or leave it out",
         ),
         "duplicate-key": Code(
-            "error", "one object has a key twice, and one of the values would be lost", "leave one of the two"
+            "error", "one object has a key twice, and one of the values would be lost", "keep one of the two"
         ),
         "too-deep": Code("error", "lists and objects are nested too deeply", "write the inner part as text"),
         "invalid-csv": Code("error", "quoting that CSV does not allow", "close the quotation mark, or double it"),
@@ -65,9 +65,9 @@ GROUPS: dict[str, dict[str, Code]] = {
     },
     "Formats": {
         "unknown-format": Code(
-            "error", "the keys of the row fit no known format", "use the keys of one: the README names them"
+            "error", "the keys of the row fit no known format", "use the keys of one: docs/records.md lists them"
         ),
-        "ambiguous-format": Code("error", "the keys of the row fit two formats", "leave the columns of one of them"),
+        "ambiguous-format": Code("error", "the keys of the row fit two formats", "keep the columns of one of them"),
         "mixed-formats": Code("warning", "rows of one file are of several formats", _AS_MEANT),
         "lost-keys": Code("warning", "keys of rows that training does not use", "nothing, if they are for other uses"),
     },
@@ -76,7 +76,9 @@ GROUPS: dict[str, dict[str, Code]] = {
         "unknown-key": Code("error", "a key inside a message that would be lost", "remove it"),
         "wrong-type": Code("error", "a value is of another type than the format needs", "write what is expected"),
         "unsupported-content": Code(
-            "error", "content that a text model cannot be given, an image for example", "leave the text alone"
+            "error",
+            "content that a text model cannot be given, an image for example",
+            "keep the text alone",
         ),
         "unknown-role": Code("error", "a role that is none of the format's", "use the role that is meant"),
         "role-order": Code(

@@ -74,7 +74,7 @@ def convert(row: Row) -> Converted:
         pairs = [pair for pair in pairs if pair.name != "input-output"]
     if len(pairs) > 1:
         names = " and ".join(pair.name for pair in pairs)
-        faults.add("ambiguous-format", "", f"the keys fit {names}", "leave the columns of one of them")
+        faults.add("ambiguous-format", "", f"the keys fit {names}", "keep the columns of one of them")
         return Converted("", None, tuple(faults.found))
     if pairs:
         return _pair(row, pairs[0], filled, faults)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeft.artifacts import Checkpoint, GgufFile, open_trained
 from edgeft.dataset.records import Record, read_records
+from edgeft.errors import EdgeftError
 from edgeft.files import count_lines
 from edgeft.graph.merge_bases import MergeBases
 from edgeft.graph.node import Node
@@ -27,7 +28,13 @@ class Graph(Places):
     """The artifacts of one run. Heavy libraries are imported by the stage that needs them, when it runs."""
 
     def _tests(self, most: int = 0) -> list[Record]:
-        return read_records(self.tokens.path / "test.jsonl")[: most or None]
+        path = self.tokens.path / "test.jsonl"
+        if not path.stat().st_size:
+            what = "there is no conversation to answer: all records are plain text"
+            raise EdgeftError(
+                what, remedy="name conversations as dataset.test, or make the files alone: edgeft run quantize"
+            )
+        return read_records(path)[: most or None]
 
     @property
     def _n_ctx(self) -> int:
@@ -47,8 +54,9 @@ class Graph(Places):
         # A dataset on the hub, or the split of one in a folder, is known by its name.
         dataset |= {key: name for key, name in config.dataset.named_sources() if key not in files or "@" in name}
         yield Node("tokens", "tokens", self._make_tokens, (), dataset, {**files, **base})
-        # Which checkpoints are kept, and who watches, changes nothing.
-        training = config.train.model_dump(mode="json", exclude={"keep", "report_to", "shard_weights"}) | named
+        # Where it computes, which checkpoints are kept, and who watches is no part of what is trained.
+        aside = {"device", "keep", "report_to", "shard_weights"}
+        training = config.train.model_dump(mode="json", exclude=aside) | named
         unused = ("rate_from_step",)
         yield Node(
             "adapter", "train", self._make_adapter, ("tokens",), training, base, resumable=True, open_until_used=unused

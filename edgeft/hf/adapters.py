@@ -41,8 +41,9 @@ def add_lora(
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model, prepare_model_for_kbit_training
 
-    _require_layers(model, config.targets, "train.lora.targets")
-    _require_patterns(model, config)
+    targets = sorted(_linear_names(model)) if config.targets is None else list(config.targets)
+    _require_layers(model, targets, "train.lora.targets")
+    _require_patterns(model, config, targets)
     if prepare:
         model = prepare_model_for_kbit_training(
             model,
@@ -53,7 +54,7 @@ def add_lora(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=list(config.targets),
+        target_modules=targets,
         use_rslora=config.use_rslora,
         use_dora=dora,
         init_lora_weights=PEFT_STARTS.get(config.init, True),
@@ -104,16 +105,23 @@ def _require_layers(model: PreTrainedModel, targets: Iterable[str], where: str) 
     last_names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     missing = [target for target in targets if target not in last_names]
     if missing:
-        linear = {
-            name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
-        }
         what = f"the model has no layers named {', '.join(missing)}"
-        raise EdgeftError(what, where, f"its linear layers: {', '.join(sorted(linear - {'lm_head'}))}")
+        raise EdgeftError(what, where, f"its linear layers: {', '.join(sorted(_linear_names(model)))}")
 
 
-def _require_patterns(model: PreTrainedModel, config: LoraConfig) -> None:
+def _linear_names(model: PreTrainedModel) -> set[str]:
+    """Returns the last part of the name of every linear layer but the output matrix."""
+    output: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not output
+    }
+
+
+def _require_patterns(model: PreTrainedModel, config: LoraConfig, last_names: Sequence[str]) -> None:
     """A pattern that matches nothing, which peft passes over, is a typing error."""
-    targets = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in config.targets]
+    targets = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in last_names]
     patterns: Mapping[str, Mapping[str, Any]] = {
         "rank_pattern": config.rank_pattern,
         "alpha_pattern": config.alpha_pattern,

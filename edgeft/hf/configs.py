@@ -20,7 +20,7 @@ def completed_config(config_json: Mapping[str, Any]) -> dict[str, Any]:
     if model_type not in CONFIG_MAPPING:
         raise EdgeftError(f"transformers knows no model_type {model_type!r}", remedy="upgrade transformers")
     try:
-        config = CONFIG_MAPPING[model_type].from_dict(_decoded(config_json))
+        config = CONFIG_MAPPING[model_type].from_dict(decoded(config_json))
     except Exception as error:  # each class checks in its own way
         raise EdgeftError(f"transformers refuses it: {str(error).strip()}") from error
     text: dict[str, Any] = config.get_text_config(decoder=True).to_dict()
@@ -28,10 +28,10 @@ def completed_config(config_json: Mapping[str, Any]) -> dict[str, Any]:
     return text | {"tie_word_embeddings": bool(getattr(config, "tie_word_embeddings", False))}
 
 
-def _decoded(value: Any) -> Any:
-    """Returns JSON with transformers' spelling of numbers that are not finite, {"__float__": "Infinity"}, read."""
+def decoded(value: Any) -> Any:
+    """Returns JSON with transformers' spelling of infinities and NaN, {"__float__": "Infinity"}, read."""
     if isinstance(value, Mapping):
         if value.keys() == {"__float__"}:
             return float(value["__float__"])
-        return {key: _decoded(inner) for key, inner in value.items()}
-    return [_decoded(inner) for inner in value] if isinstance(value, list) else value
+        return {key: decoded(inner) for key, inner in value.items()}
+    return [decoded(inner) for inner in value] if isinstance(value, list) else value

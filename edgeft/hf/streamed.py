@@ -14,6 +14,7 @@ from edgeft.config import QuantizationConfig
 from edgeft.device import Device, pick_device
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object
+from edgeft.hf.configs import decoded
 from edgeft.hf.models import compute_dtype
 
 if TYPE_CHECKING:
@@ -90,6 +91,6 @@ def empty_model(config_json: Mapping[str, Any]) -> PreTrainedModel:
     """Returns the model without weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model(**config_json)
+    config = AutoConfig.for_model(**decoded(config_json))
     with torch.device("meta"):
         return cast("PreTrainedModel", AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]

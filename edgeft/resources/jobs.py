@@ -28,7 +28,7 @@ def job_of(shape: ModelShape, config: TrainConfig, device: Literal["cuda", "cpu"
     number_bytes = 2 if device == "cuda" else 4
     rank = max(config.lora.rank, *config.lora.rank_pattern.values(), 0)
     shards = processes if config.shard_weights and engine == "fast" else 1
-    return Job(shape, rank, frozenset(config.lora.targets), engine, number_bytes, shards)
+    return Job(shape, rank, frozenset(config.lora.targets or shape.linears), engine, number_bytes, shards)
 
 
 def wish_of(config: TrainConfig, lengths: Sequence[int]) -> Wish:

@@ -48,7 +48,7 @@ def stage_needs(shape: ModelShape, config: Config, need: Need, tokens: int, *, c
     largest = 4 * max(shape.n_vocab * shape.width, shape.width * shape.inner)
     converting = _LIBRARIES_BYTES + _TENSORS_AT_ONCE * largest
     unquantized = _BYTES[config.convert.dtype] * shape.weights
-    adapter = 4 * shape.adapter_weights(config.train.lora.rank, config.train.lora.targets)
+    adapter = 4 * shape.adapter_weights(config.train.lora.rank, config.train.lora.targets or shape.linears)
     made = config.convert.unquantized
     types = [name for name in config.quantize.types if not made or name != config.convert.dtype.upper()]
     # A file within a divergence is hardly larger than Q8_0, which is among the types that it may have.

@@ -117,7 +117,7 @@ def test_it_is_read_without_scripts(browser: Browser, report: Path) -> None:
     browser.open(report)
     found = browser.send("DOMSnapshot.captureSnapshot", computedStyles=[])
     told = [found["strings"][i] for i in found["documents"][0]["layout"]["text"] if i >= 0]  # what is rendered
-    for words in ("mean KLD", "quantization", "KLD by position", "The model as trained says", "How it was made"):
+    for words in ("mean KLD", "quantization", "KLD by position", "The merged model says", "How it was made"):
         assert any(words in text for text in told), words
 
 

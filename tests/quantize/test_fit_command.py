@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from edgeft.cli import main
@@ -47,6 +48,18 @@ def test_one_budget_at_a_time(run: Path, tmp_path: Path) -> None:
         result = fit(run, "--out", tmp_path / "q.gguf", *options)
         assert result.exit_code == 1
         assert "a file has one budget" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max-kld", "1"], "a budget is for a file"),
+        (["--out", "q", "--max-kld", "1", "--compare", "Q8_0"], "is kept"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(run: Path, options: list[str], said: str) -> None:
+    result = fit(run, *options)
+    assert result.exit_code == 1 and said in result.output
 
 
 def test_what_is_no_size_is_a_usage_error(run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from bench_shapes import SHAPES
 
-from edgeft.config import LoraConfig
 from edgeft.resources import Choice, Job, ModelShape, Wish, choose, step_down
 from edgeft.resources.memory import Engine, Strategy, predict
 
@@ -16,7 +15,8 @@ LENGTHS = (2000, 1500, 1200, 900, 800, 700, 600, 500)
 
 
 def job(engine: Engine = "fast") -> Job:
-    return Job(ModelShape.read(SHAPES["8b"].to_dict()), 16, frozenset(LoraConfig().targets), engine)
+    shape = ModelShape.read(SHAPES["8b"].to_dict())
+    return Job(shape, 16, frozenset(shape.linears), engine)
 
 
 def wish(**changes: int | bool | None) -> Wish:

@@ -22,7 +22,7 @@ from edgeft.train.packing import pack
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 NAMES = {"Llama-3.1-8B": "8b", "Llama-3.2-1B": "1b", "Qwen3-0.6B": "0.6b"}
-TARGETS = frozenset(LoraConfig().targets)
+TARGETS = frozenset(f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down"))
 TOKENS = 96
 RANK = 8
 

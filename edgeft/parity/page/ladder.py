@@ -133,7 +133,7 @@ def _ending(figures: Figures) -> str:
 
 
 def _task(figures: Figures) -> str:
-    return f"{percent(figures['exact'])} exactly right, {percent(figures['reference_exact'])} as trained"
+    return f"{percent(figures['exact'])} exactly right, {percent(figures['reference_exact'])} in the merged model"
 
 
 _TOLD: Final[Mapping[str, Callable[[Figures], str]]] = {

@@ -47,7 +47,7 @@ def _record(record: ScoredRecord, place: str) -> Markup:
     prompt = element("details", element("summary", "prompt"), element("pre", record.prompt))
     shown = _shown(record)
     sides = [
-        _side("The model as trained says", record, shown, record.top),
+        _side("The merged model says", record, shown, record.top),
         _side("This file says", record, shown, record.file_top),
     ]
     told = element("output", "", class_="told-token")
@@ -92,14 +92,14 @@ def quoted(token: str) -> str:
 def _told(record: ScoredRecord, i: int) -> str:
     return (
         f"token {i + 1}, {quoted(record.tokens[i])}: KLD {nats(record.kld[i])}; "
-        f"as trained {percent(record.p[i])}, likeliest {quoted(record.top[i])} {percent(record.p_top[i])}; "
+        f"merged model {percent(record.p[i])}, likeliest {quoted(record.top[i])} {percent(record.p_top[i])}; "
         f"this file {percent(record.q[i])}, likeliest {quoted(record.file_top[i])} {percent(record.q_top[i])}"
     )
 
 
 def _worst_tokens(record: ScoredRecord) -> Markup:
     by_kld = sorted(range(len(record.kld)), key=lambda i: (not math.isnan(record.kld[i]), -record.kld[i]))
-    headings = ("token", "KLD", "as trained", "this file", "likeliest as trained", "likeliest in this file")
+    headings = ("token", "KLD", "merged model", "this file", "likeliest in the merged model", "likeliest in this file")
     return table(headings, [tuple(_worst_row(record, i)) for i in by_kld[:_WORST_TOKENS]])
 
 
