@@ -97,7 +97,7 @@ class ConvertConfig(Section):
         description="make the unquantized file, too; false: quantized files are made straight from the weights, with "
         "the same bytes, and parity cannot tell what conversion lost from what quantization did",
     )
-    name: str | None = Field(None, description="the model's name in the file; unset: the model card's, or the folder's")
+    name: str | None = Field(None, description="the model's name in the file; unset: that of the run's folder")
     random_texts: int = Field(
         10_000,
         ge=0,
