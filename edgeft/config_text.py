@@ -31,6 +31,10 @@ def to_toml(config: Config, folder: Path) -> str:
         dataset["train"] = moved_source(dataset["train"])
     else:
         dataset["train"] = [{**source, "path": moved_source(source["path"])} for source in dataset["train"]]
+    if config.imatrix.text is not None:
+        tables["imatrix"]["text"] = moved(config.imatrix.text)
+    if config.converter != config.convert.converter and config.convert.converter is not None:
+        tables["convert"]["converter"] = moved(config.convert.converter)
     tables["run"]["directory"] = moved(config.run.directory)
     return "\n".join(_toml_lines(tables, ""))
 

@@ -32,10 +32,10 @@ class Output:
     """Standard output for results, standard error for progress and problems."""
 
     def __init__(self) -> None:
-        self.out = Console(highlight=False)
+        self.out = Console(highlight=False, emoji=False)  # "a.jsonl:100:" is a place, and no emoji
         if not self.out.is_terminal:
             self.out.width = _PIPE_WIDTH
-        self.err = Console(stderr=True, highlight=False)
+        self.err = Console(stderr=True, highlight=False, emoji=False)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:

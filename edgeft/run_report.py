@@ -32,7 +32,7 @@ def write_run_report(graph: Graph, trade_offs: Sequence[TradeOff] = ()) -> Path 
 def _checked(graph: Graph) -> Iterator[tuple[str, Checked]]:
     for name in graph.file_types:
         folder = graph.parity_report(name).path
-        if (folder / "parity.json").exists():
+        if graph.is_checked(name):
             positions = folder / "positions.json"
             records = read_records(positions) if positions.exists() else []
             yield name, Checked(read_report(graph.parity_report(name)), records)
@@ -40,7 +40,8 @@ def _checked(graph: Graph) -> Iterator[tuple[str, Checked]]:
 
 def _hashes(graph: Graph) -> Iterator[tuple[str, str]]:
     """Yields the SHA-256 of what was checked and of what it was made from, as the manifests have them."""
-    for name in ("reference", "adapter", *map(graph.gguf_node, graph.file_types)):
+    files = [graph.gguf_node(name) for name in graph.file_types if graph.is_checked(name)]
+    for name in ("reference", "adapter", *files):
         for entry in (graph.run.manifest(name) or {"files": []})["files"]:
             if Path(entry["path"]).suffix in (".npz", ".safetensors", ".gguf"):
                 yield entry["path"], entry["sha256"]

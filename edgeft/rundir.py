@@ -27,6 +27,8 @@ from edgeft.files import flush, list_files, read_object, sha256_file, sha256_jso
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+_PARTS = {"schema_version", "key", "config", "inputs", "files", "finished"}
+"""What a manifest is read for."""
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "llama-cpp-python", "gguf", "numpy")
 
 
@@ -69,7 +71,8 @@ class RunDir:
     def manifest(self, name: str) -> dict[str, Any] | None:
         """Returns an artifact's manifest, or None when there is no complete artifact of that name and schema."""
         manifest = read_object(self.root / name / MANIFEST)
-        return manifest if manifest.get("schema_version") == SCHEMA_VERSION else None
+        whole = manifest.keys() >= _PARTS and manifest["schema_version"] == SCHEMA_VERSION
+        return manifest if whole else None
 
     def why_stale(self, name: str, recipe: Recipe) -> str:
         """Returns why the artifact has to be made, in a few words, or "" when it is up to date."""
@@ -97,6 +100,11 @@ class RunDir:
             raise EdgeftError("this artifact has not been made", where=str(self.path(name)))
         files = [entry for entry in manifest["files"] if not entry["path"].startswith("logs/")]
         return sha256_json([[entry["path"], entry["sha256"]] for entry in files])
+
+    def is_of_what_is_there(self, name: str) -> bool:
+        """Whether the artifacts that this one was made from are still those: else it tells of another file."""
+        inputs = (self.manifest(name) or {"inputs": {}})["inputs"]
+        return all(self.content_hash(one) == digest for one, digest in inputs.items() if self.manifest(one))
 
     @contextmanager
     def produce(self, name: str, recipe: Recipe, *, resumable: bool = False) -> Iterator[Path]:

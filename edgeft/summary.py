@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeft.artifacts import EvalReport, ParityReport
+from edgeft.artifacts import ParityReport
 from edgeft.files import human_size, list_files, read_object, write_json, write_text
 from edgeft.graph import Graph
 from edgeft.loss_curve import curves, read_metrics, sparkline
@@ -28,14 +28,14 @@ def summarize(graph: Graph) -> list[dict[str, Any]]:
     float32, and so are those of the tuned model: how far the 4-bit model that was trained is from the merged one.
     """
     rows = [
-        _row("base", "base", _scores(graph.eval_report("base")), _weights_bytes(graph)),
-        _row("tuned", "tuned", _scores(graph.eval_report("tuned")), _adapter_bytes(graph)) | _merge_figures(graph),
+        _row("base", "base", _scores(graph, "base"), _weights_bytes(graph)),
+        _row("tuned", "tuned", _scores(graph, "tuned"), _adapter_bytes(graph)) | _merge_figures(graph),
     ]
     for name in graph.file_types:
         path = graph.gguf(name).path
         size_bytes = path.stat().st_size if path.exists() else None
-        row = _row(name, "gguf", _scores(graph.eval_report(name)), size_bytes)
-        if (graph.parity_report(name).path / "parity.json").exists():
+        row = _row(name, "gguf", _scores(graph, name), size_bytes)
+        if graph.is_checked(name):
             content = read_report(graph.parity_report(name))
             figures = content["logits"]
             row["verdict"] = content["verdict"]
@@ -80,13 +80,15 @@ def _row(name: str, kind: str, scores: dict[str, Any], size_bytes: int | None) -
     }
 
 
-def _scores(report: EvalReport) -> dict[str, Any]:
-    return report.content() if (report.path / "eval.json").exists() else {}
+def _scores(graph: Graph, engine: str) -> dict[str, Any]:
+    report = graph.eval_report(engine)
+    made = (report.path / "eval.json").exists() and graph.run.is_of_what_is_there(f"eval/{engine}")
+    return report.content() if made else {}
 
 
 def _merge_figures(graph: Graph) -> dict[str, Any]:
     path = graph.run.path("reference") / "merge.json"
-    if not path.exists():
+    if not path.exists() or not graph.run.is_of_what_is_there("reference"):
         return {}
     figures = json.loads(path.read_text(encoding="utf-8"))
     return {"mean_kld": figures["mean_kld"], "top1": figures["top1"]}

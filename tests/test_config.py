@@ -101,6 +101,23 @@ def test_required_keys_say_what_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "where", "what", "remedy"),
+    [
+        ("[{ weight = 2 }]", "dataset.train.0.path", "this key is required", "a file, a folder, or"),
+        ('[{ path = "a", wieght = 2 }]', "dataset.train.0.wieght", "unknown key", "weight"),
+        ('[{ path = "a", weight = 0 }]', "dataset.train.0.weight", "input should be greater than 0, not 0", ""),
+        ("[]", "dataset.train", "tuple should have at least 1 item", ""),
+        ("3", "dataset.train", "input should be a valid string, not 3", ""),
+    ],
+)
+def test_what_is_wrong_with_a_list_of_sources(tmp_path: Path, value: str, where: str, what: str, remedy: str) -> None:
+    with pytest.raises(EdgeftError) as caught:
+        load_config(write(tmp_path, f'[model]\nbase = "b"\n[dataset]\ntrain = {value}\n'))
+    (problem,) = caught.value.problems
+    assert problem.where.endswith(f" {where}") and problem.what.startswith(what) and remedy in problem.remedy
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("train.batch_size", '"8"'),

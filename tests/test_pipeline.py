@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -234,59 +229,6 @@ def test_the_figures_of_a_merge_base_are_those_of_its_files(measured: Path) -> N
         assert ours == pytest.approx(sum(found) / len(found), rel=1e-3)
 
 
-# Killing. The model is larger, so that there is a middle to be killed in.
-
-LARGER: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 6}
-MOMENTS = {
-    "train": "adapter.partial/checkpoints/checkpoint-*/complete",
-    "merge": "merged.partial/*",
-    "convert": "gguf.partial/*",
-    "quantize": "quantized/*.partial/*.gguf*",
-}
-
-
-@pytest.fixture(scope="module")
-def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("larger"), **LARGER).parent
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(larger: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The hashes of every weight file of a run that was not killed."""
-    folder = tmp_path_factory.mktemp("uninterrupted") / "copy"
-    shutil.copytree(larger, folder)
-    assert invoke("run", "merge", "quantize", "-c", folder / "edgeft.toml").exit_code == 0
-    return weight_hashes(folder / "run")
-
-
-def weight_hashes(run: Path) -> dict[str, str]:
-    paths = [*run.rglob("*.gguf"), *run.rglob("*.safetensors")]
-    return {path.relative_to(run).as_posix(): sha256_file(path) for path in paths}
-
-
-@pytest.mark.parametrize("stage", MOMENTS)
-def test_kill_9_in_the_middle_then_the_same_command(
-    larger: Path, uninterrupted: dict[str, str], tmp_path: Path, stage: str
-) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(larger, folder)
-    run = folder / "run"
-    command = [sys.executable, "-m", "edgeft", "run", "merge", "quantize", "-c", str(folder / "edgeft.toml")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline and not list(run.glob(MOMENTS[stage])):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
-    for path in run.glob("**/manifest.json"):
-        for entry in json.loads(path.read_text())["files"]:
-            assert sha256_file(path.parent / entry["path"]) == entry["sha256"], "a complete-looking artifact is not"
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert weight_hashes(run) == uninterrupted
-    assert not list(run.rglob("*.partial"))
-
-
 def test_quantized_files_without_the_unquantized_one(config: Path) -> None:
     """What was trained goes straight to the same bytes, and no stage asks for the file that is not made."""
     run = config.parent / "run"
@@ -303,20 +245,58 @@ def test_quantized_files_without_the_unquantized_one(config: Path) -> None:
     assert {left["quantized/Q8_0"], left["reference"]} == {"up to date"}
 
 
+def test_figures_of_a_file_that_was_made_anew_are_not_shown(config: Path) -> None:
+    """The evaluation is of the new file, and the check is not: it is not named."""
+    pure = ("--set", "quantize.pure=true")
+    assert invoke("run", "eval", "-c", config, *pure).exit_code == 0
+    rows = {row["name"]: row for row in json.loads((config.parent / "run" / "summary.json").read_text())}
+    assert rows["Q4_K_M"]["verdict"] is None and rows["Q4_K_M"]["mean_kld"] is None
+    assert rows["Q4_K_M"]["exact_match"] is not None
+    assert rows["F16"]["verdict"] == "pass" and rows["F16"]["mean_kld"] is not None
+    page = (config.parent / "run" / "report.html").read_text()
+    assert "run-F16.gguf" in page and "run-Q4_K_M.gguf" not in page
+    assert invoke("run", "parity", "-c", config, *pure).exit_code == 0
+    rows = {row["name"]: row for row in json.loads((config.parent / "run" / "summary.json").read_text())}
+    assert rows["Q4_K_M"]["verdict"] == "pass"
+
+
+def test_a_renamed_run_still_has_its_files(config: Path) -> None:
+    (config.parent / "run").rename(config.parent / "other")
+    renamed = ("--set", "run.directory=other")
+    assert set(planned(config, *renamed).values()) == {"up to date"}
+    result = invoke("run", "parity", "--force", "-c", config, *renamed)
+    assert result.exit_code == 0, result.output
+    rows = json.loads((config.parent / "other" / "summary.json").read_text())
+    assert all(row["size_bytes"] for row in rows)
+    more = invoke("run", "quantize", "-c", config, *renamed, "--set", 'quantize.types=["Q8_0", "Q5_K_M"]')
+    assert more.exit_code == 0, more.output
+    assert (config.parent / "other" / "quantized" / "Q5_K_M" / "other-Q5_K_M.gguf").is_file()
+
+
+def test_the_kept_configuration_asks_for_the_same(config: Path) -> None:
+    """Every path in it is as seen from its own folder."""
+    (config.parent / "more.txt").write_text("The light in the cellar is on. " * 100)
+    options = ("--set", "imatrix.text=more.txt", "--set", "imatrix.tokens=512", "--set", "quantize.imatrix=true")
+    assert invoke("run", "quantize", "-c", config, *options).exit_code == 0
+    kept = planned(config.parent / "run" / "edgeft.toml")
+    assert {
+        name: why for name, why in kept.items() if "/" not in name or name.startswith("quantized")
+    } == dict.fromkeys(("tokens", "adapter", "gguf", "reference", "quantized/Q8_0", "quantized/Q4_K_M"), "up to date")
+    (config.parent / "more.txt").unlink()
+    result = invoke("run", "--dry-run", "-c", config, *options)
+    assert result.exit_code == 1 and "imatrix.text" in result.output and "more.txt" in result.output
+
+
+def test_a_damaged_artifact_is_shown(config: Path) -> None:
+    (config.parent / "run" / "tokens" / "tokens.json").unlink()
+    result = invoke("show", "-c", config)
+    assert result.exit_code == 0
+    assert "damaged: tokens.json" in result.output
+
+
 def test_where_it_computes_makes_nothing_stale(config: Path) -> None:
     """The tiny run says cpu."""
     assert set(planned(config, "--set", "train.device=auto").values()) == {"up to date"}
-
-
-def test_plain_text_alone_is_trained_and_not_answered(tmp_path: Path) -> None:
-    config = make_run(tmp_path, records=12, hidden_size=64, num_hidden_layers=1)
-    texts = (json.dumps({"text": f"the light {number} is on"}) for number in range(40))
-    (tmp_path / "train.jsonl").write_text("\n".join(texts))
-    config.write_text(config.read_text().replace('test = "test.jsonl"\n', ""))
-    assert invoke("run", "quantize", "-c", config).exit_code == 0
-    result = invoke("run", "-c", config)
-    assert result.exit_code == 1
-    assert "all records are plain text" in result.output and "dataset.test" in result.output
 
 
 def test_files_within_budgets(config: Path) -> None:

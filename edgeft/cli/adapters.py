@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,9 +114,12 @@ def combine_adapters(base: str, adapters: tuple[Path, ...], weights: str, out: P
 def _numbers(text: str) -> list[float]:
     """Returns the numbers of a list such as 0.7,0.3; raises EdgeftError for anything else."""
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise EdgeftError(f"{text!r} is no list of numbers", where="--weights", remedy="as 0.7,0.3") from error
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise EdgeftError(f"{text!r} is no list of numbers", where="--weights", remedy="as 0.7,0.3")
+    return numbers
 
 
 def _by_layer(made: Extraction) -> list[tuple[str, int, float, float]]:

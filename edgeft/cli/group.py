@@ -25,6 +25,7 @@ _DISK_ERRORS = {
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
+    errno.ENAMETOOLONG,
 }
 
 

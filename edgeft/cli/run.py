@@ -119,7 +119,8 @@ def show(run_folder: Path | None, config_path: Path) -> None:
     rows = []
     for step in pipeline.plan():
         manifest = graph.run.manifest(step.node.name)
-        detail = f"{manifest['finished']}  {describe(graph, step.node.name)}" if manifest else ""
+        readable = manifest is not None and not step.why.startswith("damaged")
+        detail = f"{manifest['finished']}  {describe(graph, step.node.name)}" if manifest and readable else ""
         rows.append((step.node.name, step.why, detail))
     output.states(rows)
     output.summary(summarize(graph))

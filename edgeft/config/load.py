@@ -5,12 +5,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from edgeft.config.section import Section
-from edgeft.config.sections import Config, ParityThresholds
+from edgeft.config.sections import Config, ParityThresholds, SourceConfig
 from edgeft.errors import EdgeftError, Problem, nearest
 
 
@@ -56,8 +56,12 @@ def _apply_override(tables: dict[str, Any], override: str) -> Problem | None:
     return None
 
 
+_MARKS: Final = ("[key]", "[text]", "[list]")
+"""pydantic's mark of a bad key of a mapping, and ours of what a value was taken for."""
+
+
 def _problem(path: Path, details: Any) -> Problem:
-    location = [str(part) for part in details["loc"] if part != "[key]"]  # pydantic's mark of a bad key of a mapping
+    location = [str(part) for part in details["loc"] if part not in _MARKS]
     where = f"{path}: {'.'.join(location)}"
     if details["type"] == "extra_forbidden":
         return Problem("unknown key", where, nearest(location[-1], _known_keys(location[:-1])))
@@ -73,11 +77,15 @@ def _section(location: Sequence[str]) -> type[Section]:
     """Returns the model of the table at a dotted key."""
     section: type[Section] = Config
     for name in location:
-        field = section.model_fields.get(name)
-        table: Any = None if field is None else field.annotation
-        # The one mapping among the tables is that from type names to thresholds.
-        section = table if isinstance(table, type) and issubclass(table, Section) else ParityThresholds
+        if field := section.model_fields.get(name):  # else an entry of a list or a mapping
+            table: Any = field.annotation
+            is_table = isinstance(table, type) and issubclass(table, Section)
+            section = table if is_table else _ENTRIES.get(name, ParityThresholds)
     return section
+
+
+_ENTRIES: Final[dict[str, type[Section]]] = {"train": SourceConfig}
+"""What a list holds. The one mapping among the tables is that from type names to thresholds."""
 
 
 def _known_keys(location: Sequence[str]) -> list[str]:

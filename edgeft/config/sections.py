@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from edgeft.config.quantizing import FileType, ImatrixConfig, QuantizeConfig
 from edgeft.config.section import Section
 from edgeft.config.training import TrainConfig
 
 _DATASET_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?(@[\w.-]+)?")
+RECORD_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".zst")
+"""Of files of records; what ends otherwise, as teknium/OpenHermes-2.5 does, may be a dataset on the hub."""
 
 
 class ModelConfig(Section):
@@ -31,10 +33,18 @@ class SourceConfig(Section):
     )
 
 
+_Sources = Annotated[
+    Annotated[str, Tag("[text]")]
+    | Annotated[tuple[SourceConfig, ...], Field(strict=False, min_length=1), Tag("[list]")],
+    # So that what is wrong in a list is not called no string besides.
+    Discriminator(lambda value: "[list]" if isinstance(value, list | tuple) else "[text]"),
+]
+
+
 class DatasetConfig(Section):
     """Where the records are and how they become tokens."""
 
-    train: str | Annotated[tuple[SourceConfig, ...], Field(strict=False, min_length=1)] = Field(
+    train: _Sources = Field(
         description="a file, a folder or a dataset id; or several, as `[{ path = ..., weight = 2 }]`; see "
         "docs/records.md",
     )
@@ -209,8 +219,15 @@ class Config(Section):
         folder = self.path(source.partition("@")[0])
         if not path.exists() and folder.is_dir():
             return folder
-        is_id = _DATASET_ID.fullmatch(source) is not None and not path.suffix and not path.exists()
+        is_file_name = any(path.name.lower().endswith(ending) for ending in RECORD_ENDINGS)
+        is_id = _DATASET_ID.fullmatch(source) is not None and not is_file_name and not path.exists()
         return None if is_id else path
+
+    @property
+    def converter(self) -> str | None:
+        """llama.cpp's converter, where one is to be used: the resolved folder, or "fetched"."""
+        named = self.convert.converter
+        return named if named in (None, "fetched") else str(self.path(str(named)))
 
     @property
     def base(self) -> str:

@@ -141,6 +141,8 @@ def _config_json(graph: Graph, machine: Machine, checks: list[Check]) -> Mapping
 
 def _convertible(graph: Graph, config_json: Mapping[str, Any], machine: Machine) -> Check:
     architectures = ", ".join(map(str, config_json.get("architectures") or ["none named"]))
+    if graph.config.converter is not None:
+        return Check("conversion", "ok", f"{architectures}: by llama.cpp's own converter ({graph.config.converter})")
     if not machine.can_train:
         return Check("conversion", "warn", f"{architectures}: not looked at without torch", _TRAIN_REMEDY)
     from edgeft.convert.families import plan_of

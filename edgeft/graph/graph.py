@@ -134,7 +134,7 @@ class Graph(Places):
         from edgeft.convert import convert
         from edgeft.weights import CheckpointWeights
 
-        path, config = out / self.gguf(self.unquantized).path.name, self.convert_config
+        path, config = out / self.gguf_name(self.unquantized), self.convert_config
         if config.converter is not None:
             merged = Checkpoint.open(self.run.path("merged"))
             convert(CheckpointWeights(merged), merged, config, path, progress)

@@ -70,7 +70,7 @@ class MergeBases:
 
         device = merging_device(self.config.train.device, "train.device", self.base)
         weights = merged_weights(self.base, self.trained, name, device)
-        config = self.config.convert.model_copy(update={"random_texts": 0})
+        config = self.config.convert.model_copy(update={"random_texts": 0, "converter": self.config.converter})
         if config.converter is None:
             return convert(weights, self.base, config, work / "unquantized.gguf")
         merged = write_merged(weights, self.base, work / f"merged-{name}")

@@ -86,12 +86,24 @@ class Places:
         return [*self.fixed_types, *self.budgets]
 
     def gguf(self, type_name: str) -> GgufFile:
-        """The file of a type."""
-        return GgufFile(self.run.path(self.gguf_node(type_name)) / f"{self.run.root.name}-{type_name}.gguf")
+        """The file of a type, as it is named there: a run's folder may have been renamed since it was made."""
+        folder = self.run.path(self.gguf_node(type_name))
+        made = (self.run.manifest(self.gguf_node(type_name)) or {"files": []})["files"]
+        names = [entry["path"] for entry in made if entry["path"].endswith(".gguf")]
+        return GgufFile(folder / (names[0] if names else self.gguf_name(type_name)))
+
+    def gguf_name(self, type_name: str) -> str:
+        """What the file of a type is called when it is made."""
+        return f"{self.run.root.name}-{type_name}.gguf"
 
     def parity_report(self, type_name: str) -> ParityReport:
         """The parity report on the file of a type."""
         return ParityReport(self.run.path(f"parity/{type_name}"))
+
+    def is_checked(self, type_name: str) -> bool:
+        """Whether there is a parity report on the file of a type that lies there now."""
+        report = self.parity_report(type_name).path / "parity.json"
+        return report.exists() and self.run.is_of_what_is_there(f"parity/{type_name}")
 
     def eval_report(self, engine: str) -> EvalReport:
         """The evaluation of "base", "tuned", or the file of a type."""
@@ -117,9 +129,10 @@ class Places:
 
     @property
     def convert_config(self) -> ConvertConfig:
-        """How weights become GGUF; a model without a name has the run's."""
+        """How weights become GGUF; a model without a name has the run's. A converter's path is resolved."""
         config = self.config.convert
-        return config.model_copy(update={"name": config.name or self.run.root.name})
+        changes = {"name": config.name or self.run.root.name, "converter": self.config.converter}
+        return config.model_copy(update=changes)
 
     @property
     def origin(self) -> Origin:

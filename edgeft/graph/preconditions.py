@@ -16,6 +16,9 @@ def require_sources(graph: Graph) -> None:
         path = graph.config.local_source(name)
         if path is not None and not path.exists():
             problems.append(Problem("no such file", f"dataset.{key}: {path}", "name a file or a folder of records"))
+    text = graph.config.imatrix.text
+    if text is not None and not graph.config.path(text).is_file():
+        problems.append(Problem("no such file", f"imatrix.text: {graph.config.path(text)}", "name a text file"))
     if graph.base_is_folder:
         try:
             Checkpoint.open(Path(graph.config.base))
@@ -33,4 +36,4 @@ def require_trainable(graph: Graph) -> None:
 
     require_method(graph.base, graph.config.train, graph.config.merge.base)
     hf.require_reporters(graph.config.train.report_to)
-    require_convertible(graph.base, graph.config.convert)
+    require_convertible(graph.base, graph.convert_config)

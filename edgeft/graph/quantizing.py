@@ -32,9 +32,13 @@ def quantized_nodes(
     """Yields the quantized files, and the importance matrix before them if they are to have one.
 
     `merged_from` are the artifacts that the trained weights come from; `merging` and `converting` decide how they are
-    merged and become GGUF.
+    merged and become GGUF. Raises EdgeftError for patterns of tensors that llama.cpp would refuse after the training.
     """
     config = places.config
+    if config.quantize.tensor_types:
+        from edgeft.quantize.patterns import require_patterns
+
+        require_patterns(config.quantize.tensor_types, "quantize.tensor_types")
     needs = merged_from
     if config.quantize.imatrix:
         asked = config.imatrix.model_dump(exclude={"text", "batch_size"}) | merging
@@ -91,7 +95,7 @@ def _quantize(places: Places, type_name: str, out: Path, progress: Progress) -> 
     from edgeft.quantize import quantize
 
     source = GgufFile.open(places.gguf(places.unquantized).path)
-    path, recipe = out / places.gguf(type_name).path.name, _recipe(places, type_name)
+    path, recipe = out / places.gguf_name(type_name), _recipe(places, type_name)
     _survival(places, quantize(source, recipe, path, places.config.quantize.threads, progress), out)
 
 
@@ -99,7 +103,7 @@ def _convert(places: Places, type_name: str, out: Path, progress: Progress) -> N
     from edgeft.convert import convert
     from edgeft.quantize import plan_quantization
 
-    path = out / places.gguf(type_name).path.name
+    path = out / places.gguf_name(type_name)
     planner = partial(plan_quantization, recipe=_recipe(places, type_name))
     made = convert(
         places.merged_weights(),
@@ -138,7 +142,7 @@ def _fit(places: Places, name: str, out: Path, progress: Progress) -> None:
     settings, source = places.config.quantize, GgufFile.open(places.gguf(places.unquantized).path)
     measure = FileDivergence(source, passages(places.tokens, settings.positions))
     costs = read_costs(places.run.path("sensitivity") / "costs.json")
-    path, budget = out / places.gguf(name).path.name, Budget(**places.budgets[name])
+    path, budget = out / places.gguf_name(name), Budget(**places.budgets[name])
     fitted = quantize_to_budget(source, costs, budget, measure, path, _imatrix(places), settings.threads, progress)
     write_json(out / "fit.json", fitted.figures())
     _survival(places, fitted.gguf, out)
@@ -157,4 +161,5 @@ def _imatrix(places: Places) -> Path | None:
 def _survival(places: Places, made: GgufFile, out: Path) -> None:
     from edgeft.convert.survival import measure_survival
 
-    measure_survival(places.merged_weights(), places.base, made, out / "survival.json")
+    dtype = places.config.convert.dtype
+    measure_survival(places.merged_weights(), places.base, made, out / "survival.json", unquantized=dtype)
