@@ -143,4 +143,4 @@ def browsing(profile: Path) -> Iterator[Browser]:
     finally:
         end.cancel()
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=120)

@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.cores import available_cores
 
 _MOST_WORKERS = 4
+_WORKER_BYTES = 3 * 10**9
 """Each imports torch: with their children, 2 took 4.3 GB at the most."""
+_PRINTED_OTHERWISE = (
+    *("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"),
+    *("PYTHONWARNINGS", "PYTHONDEVMODE"),
+)
+"""Variables that change what commands print."""
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which the tests also run without
@@ -20,14 +27,20 @@ def pytest_xdist_auto_num_workers() -> int:
     """How many processes `pytest -n auto` starts: none but this where there is a GPU, whose memory tests fill up."""
     import torch
 
-    return 0 if torch.cuda.is_available() else min(_MOST_WORKERS, available_cores())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _WORKER_BYTES
+    return 0 if torch.cuda.is_available() else max(1, min(_MOST_WORKERS, available_cores(), memory))
 
 
 def pytest_configure() -> None:
     """Leaves each process of `pytest -n` its share of the cores: threads of one that spin would slow the others down.
 
     Before torch is imported, which starts as many threads as there are cores; so nothing here imports it at the top.
+    What is drawn at random is drawn alike each time, and a slow machine fails nothing.
     """
+    for name in _PRINTED_OTHERWISE:
+        os.environ.pop(name, None)
+    settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("steady")
     worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -193,7 +193,7 @@ def test_input_hash_follows_the_content_of_a_file(tmp_path: Path) -> None:
     first = run.input_hash(path)
     path.touch()
     assert run.input_hash(path) == first
-    path.write_text("two")
+    path.write_text("three")
     assert run.input_hash(path) != first
 
 

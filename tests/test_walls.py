@@ -179,7 +179,7 @@ def on_device(device: Path, *arguments: str | Path, stdin: str = "") -> subproce
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(device), str(PACKAGE.parent)])}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(
-        command, env=environment, cwd=device, input=stdin, capture_output=True, text=True, check=False, timeout=120
+        command, env=environment, cwd=device, input=stdin, capture_output=True, text=True, check=False, timeout=600
     )
 
 
@@ -277,5 +277,5 @@ def test_streams_of_weights_import_no_models(way: list[str], tiny_checkpoint: Ch
     adapter = make_adapter(tiny_checkpoint, config, tmp_path / "adapter")
     arguments = [part.format(base=tiny_checkpoint.path, adapter=adapter.path) for part in way]
     command = [sys.executable, "-c", _STREAMED, *arguments, "--out", str(tmp_path / "out")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert (result.returncode, result.stdout.splitlines()[1:]) == (0, [""]), result.stderr

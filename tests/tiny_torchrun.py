@@ -22,6 +22,10 @@ PACKED = [*OPTIONS, "train.packing=true", "train.token_budget=300"]
 SHARDED = [*PACKED, "train.epochs=2", "train.shard_weights=true"]
 
 
+_PATIENCE_S = 600
+"""Of a machine that is slow and busy; 30 s on an idle core of an Intel Xeon."""
+
+
 def command(config: Path, options: list[str]) -> list[str]:
     return ["run", "train", "-c", str(config), *(word for option in options for word in ("--set", option))]
 
@@ -52,7 +56,7 @@ def started(config: Path, options: list[str], processes: int = 2) -> Iterator[su
 
 def together(config: Path, options: list[str]) -> tuple[int, str, str]:
     with started(config, options) as process:
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=_PATIENCE_S)
     return process.returncode, out, err
 
 
@@ -60,11 +64,12 @@ def killed_once_saved(config: Path, options: list[str], processes: int = 2) -> t
     """Kills the last of the processes when there is a checkpoint; returns torchrun's exit code and what it said."""
     checkpoints = config.parent / "run" / "adapter.partial" / "checkpoints"
     with started(config, options, processes) as process:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and not list(checkpoints.glob("*/complete")):
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline and process.poll() is None and not list(checkpoints.glob("*/complete")):
             time.sleep(0.01)
+        assert process.poll() is None, process.communicate()[1]
         os.kill(child_of(process.pid), signal.SIGKILL)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=_PATIENCE_S)
     return process.returncode, err
 
 

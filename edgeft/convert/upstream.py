@@ -9,6 +9,8 @@ import tarfile
 from importlib.metadata import version
 from pathlib import Path
 
+from filelock import FileLock
+
 from edgeft.artifacts import Checkpoint
 from edgeft.config import ConvertConfig
 from edgeft.convert.pretokenizer import has_known_rules, pretokenizer_names
@@ -74,12 +76,14 @@ def fetch_parts(cache: Path, target: Path, needed: tuple[str, ...], progress: Pr
 
     Does nothing when it is there. Raises EdgeftError when pip cannot have llama-cpp-python's source distribution.
     """
-    if not (target / "complete").exists():
-        progress(0, 2, "downloading")
-        archive = _download(cache)
-        progress(1, 2, "unpacking")
-        _unpack(archive, target, needed)
-        archive.unlink()
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / ".lock"):  # another process may want the same
+        if not (target / "complete").exists():
+            progress(0, 2, "downloading")
+            archive = _download(cache)
+            progress(1, 2, "unpacking")
+            _unpack(archive, target, needed)
+            archive.unlink()
     return target
 
 

@@ -109,7 +109,7 @@ def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path
         assert parent.stdout is not None
         assert int(parent.stdout.readline()) != parent.pid
         parent.kill()
-        parent.communicate(timeout=30)  # their end of the pipe stays open as long as they are there
+        parent.communicate(timeout=600)  # their end of the pipe stays open as long as they are there
 
 
 def test_there_is_a_worker_for_each_core() -> None:

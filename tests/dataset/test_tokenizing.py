@@ -60,7 +60,9 @@ def single(record: Record, view: TokenizerView) -> Example:
     return example
 
 
-turns_strategy = st.lists(st.text(st.characters(codec="utf-8"), max_size=12), min_size=1, max_size=4)
+turns_strategy = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="<"), max_size=12), min_size=1, max_size=4
+)
 
 
 @settings(deadline=None)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from edgeft.convert import convert
 from edgeft.quantize import Recipe, plan_quantization
 from edgeft.weights import CheckpointWeights
 
-_PATIENCE_S = 60
+_PATIENCE_S = 600
 
 
 def edgeft(*arguments: str | Path, most_bytes: int = resource.RLIM_INFINITY) -> subprocess.Popen[str]:
@@ -77,7 +78,7 @@ def _fit(run: Path, out: Path) -> tuple[str | Path, ...]:
 def _kill_when(process: subprocess.Popen[str], begun: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while not begun() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
 
@@ -85,12 +86,9 @@ def _kill_when(process: subprocess.Popen[str], begun: Callable[[], bool]) -> Non
 def _writers(path: Path) -> list[str]:
     """Returns the processes that have a file open."""
     found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.readlink() == path:
-                found.append(link.parts[2])
-        except OSError:  # it is gone, or another user's
-            continue
+    for process in [path.name for path in Path("/proc").iterdir() if path.name.isdigit()]:
+        with suppress(OSError):  # it is gone, or another user's
+            found += [process for link in Path(f"/proc/{process}/fd").iterdir() if link.readlink() == path]
     return found
 
 

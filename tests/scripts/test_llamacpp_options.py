@@ -42,7 +42,7 @@ def test_the_compiler_is_asked() -> None:
     if "clang" in says:
         assert "__clang__" in found
     else:
-        version = re.search(r"(\d+)\.(\d+)\.\d+$", says.splitlines()[0])
+        version = re.search(r" (\d+)\.(\d+)\.\d+\b", says.splitlines()[0])
         assert version and (found["__GNUC__"], found["__GNUC_MINOR__"]) == (version[1], version[2])
     assert native_macros(None) == {}
 

@@ -65,7 +65,8 @@ def test_an_exploding_loss(folder: Path, tmp_path: Path, spoil: Callable[[Step],
     with pytest.raises(EdgeftError, match="the loss explodes") as caught:
         run(folder, tmp_path / "out", LONG)
     first, *records = caught.value.problems
-    assert first.where == "training, step 31 of 70"
+    # At 31, where its mean is 2% beyond; other processors draw another dropout.
+    assert first.where in [f"training, step {step} of 70" for step in (31, 32)]
     assert "learning rate" in first.what
     # Saved at 7, 14, 21 and 28, of which the last two are too near.
     assert complete(tmp_path / "out" / "checkpoints") == [14]

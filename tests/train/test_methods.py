@@ -62,7 +62,7 @@ def test_a_method_goes_the_whole_way(folder: Path, tmp_path: Path, method: str) 
     config = TrainConfig.model_validate(CONFIG | METHODS[method])
     trained = run(folder, tmp_path / "whole", config)
     figures = json.loads((trained.path / "training.json").read_text())
-    assert figures["last_loss"] < 0.9 * figures["first_loss"]
+    assert figures["last_loss"] < 0.95 * figures["first_loss"]
     with pytest.raises(KeyboardInterrupt):
         run(folder, tmp_path / "cut", config, stop_after=4)
     whole, resumed = weights(trained), weights(run(folder, tmp_path / "cut", config))

@@ -132,17 +132,17 @@ def test_the_best_checkpoints_and_the_last_are_kept(tmp_path: Path, keep: int, b
 def test_sigterm_saves_exits_0_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """A real process and a real signal; the adapter is that of a run that was left alone."""
     config = make_run(tmp_path / "cut", records=42, extra="", **SMALL)
-    options = ["--set", "train.epochs=6", "--set", "train.evaluations=2"]
+    options = ["--set", "train.epochs=20", "--set", "train.evaluations=2"]
     command = [sys.executable, "-m", "edgeft", "run", "train", "-c", str(config), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "cut" / "run" / "adapter.partial" / "logs" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text()):
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and process.poll() is None and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0
-    line = r"stopped at step \d+ of 30 of training, and saved: the same command goes on from there\n"
+    line = r"stopped at step \d+ of 100 of training, and saved: the same command goes on from there\n"
     assert re.fullmatch(line, said)
     assert not (tmp_path / "cut" / "run" / "adapter").exists()
     shown = CliRunner().invoke(main, ["run", "train", "--dry-run", "-c", str(config), *options]).output
