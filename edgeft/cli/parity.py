@@ -104,10 +104,11 @@ def check(
     output = Output()
     require_writable(path for path in (markdown, junit_path, html_path) if path is not None)
     config = load_config(config_path).parity if config_path else ParityConfig()
+    opened = _opened(reference, ggufs)
     checked = []
-    for path in ggufs:
-        with output.progress(path.name) as progress:
-            checked.append(check_file(Reference(reference), GgufFile.open(path), config, progress, threads, gpu))
+    for gguf in opened:
+        with output.progress(gguf.path.name) as progress:
+            checked.append(check_file(Reference(reference), gguf, config, progress, threads, gpu))
     reports = [one.report for one in checked]
     if as_json:
         click.echo(json_text(reports))
@@ -118,8 +119,7 @@ def check(
     if junit_path:
         write_text(junit_path, formats.junit(reports))
     if html_path:
-        parts = [part for path in ggufs for part in GgufFile(path).parts]
-        write_text(html_path, _page(checked, [reference, *parts]))
+        write_text(html_path, _page(checked, [reference, *(part for gguf in opened for part in gguf.parts)]))
     failed = [r for r in reports if r["verdict"] == "fail" or (strict and r["verdict"] == "undecided")]
     if failed:
         raise GateError(
@@ -127,7 +127,29 @@ def check(
         )
 
 
+def _opened(reference: Path, ggufs: Sequence[Path]) -> list[GgufFile]:
+    """Opens all that is asked for before any of it is checked, so that all that cannot be opened is said at once."""
+    from edgeft.parity.reference import OpenReference
+
+    opened: list[GgufFile] = []
+    problems: list[Problem] = []
+    try:
+        OpenReference(Reference(reference))
+    except EdgeftError as error:
+        problems += error.problems
+    for path in ggufs:
+        try:
+            opened.append(GgufFile.open(path))
+        except EdgeftError as error:
+            problems += error.problems
+    if problems:
+        raise EdgeftError(problems)
+    return opened
+
+
 def _page(checked: Sequence[Checked], paths: Sequence[Path]) -> str:
+    """Returns the page; files go by the paths that were given, since those of two folders may share a name."""
     from edgeft.parity.page import origin_here, page
 
-    return page(checked, origin_here({path.name: sha256_file(path) for path in paths}))
+    hashes = {str(path): sha256_file(path) for path in paths}
+    return page(checked, origin_here(hashes, {str(path): path.stat().st_size for path in paths}))

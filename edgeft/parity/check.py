@@ -79,7 +79,7 @@ def check_file(
     report = {
         "file": gguf.path.name,
         "type": climb.file_type,
-        "size_bytes": gguf.size_bytes,
+        "size_bytes": sum(part.stat().st_size for part in gguf.parts if part.is_file()),
         "verdict": state,
         **vars(first),
         "failures": [vars(failure) for one in rungs for failure in one.failures],
@@ -122,13 +122,12 @@ class _Climb:
     def rungs(self) -> Iterator[Rung]:
         """Yields each rung that can be stood on: a file that is damaged has one, a file that cannot be run a few."""
         try:
-            header = read_header(self._gguf.path)
+            header = read_header(self._gguf)
         except EdgeftError as error:
-            yield rung("file", [Failure("file", error.problems[0].what, self._gguf.path.name, _COPY_AGAIN)])
+            yield rung("file", [Failure("file", one.what, Path(one.where).name, one.remedy) for one in error.problems])
             return
-        if cut := header.beyond_the_end():
-            what = f"the file is truncated: {len(cut)} of {len(header.tensors)} tensors lie beyond its end"
-            yield rung("file", [Failure("file", what, listed([tensor.name for tensor in cut]), _COPY_AGAIN)])
+        if cut := list(_cut(header)):
+            yield rung("file", cut)
             return
         metadata = check_metadata(header, self._content.model)
         yield metadata
@@ -149,7 +148,7 @@ class _Climb:
                 yield rung("file", [Failure("file", error.problems[0].what, self._gguf.path.name, "convert it again")])
             return
         with engine:
-            yield rung("file", [], {"size_bytes": self._gguf.size_bytes, "tensors": len(header.tensors)})
+            yield rung("file", [], {"size_bytes": sum(header.sizes.values()), "tensors": len(header.tensors)})
             self.file_type = engine.file_type
             yield check_token_types(engine, content)
             yield check_token_ids(engine, header, content)
@@ -185,3 +184,14 @@ class _Climb:
         yield told
         yield ending
         yield check_task(answers, self._content, self._config.task_lost)
+
+
+def _cut(header: GgufHeader) -> Iterator[Failure]:
+    """Yields the files that do not hold all of their tensors' bytes; of several, each is named."""
+    for path in header.sizes:
+        tensors = header.of_file(path)
+        lost = [tensor.name for tensor in tensors if not header.is_whole(tensor)]
+        if lost:
+            what = f"the file is truncated: {len(lost)} of {len(tensors)} tensors lie beyond its end"
+            where = listed(lost) if len(header.sizes) == 1 else f"{path.name}: {listed(lost)}"
+            yield Failure("file", what, where, _COPY_AGAIN)

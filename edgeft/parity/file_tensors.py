@@ -1,4 +1,4 @@
-"""The tensors of a GGUF file, dequantized and held to the checkpoint's fingerprints, a few megabytes at a time."""
+"""The tensors of a GGUF model, dequantized and held to the checkpoint's fingerprints, a few megabytes at a time."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ class Compared:
 
 
 class FileTensors:
-    """The weights of a GGUF file, mapped into memory."""
+    """The weights of a GGUF model, its files mapped into memory."""
 
     def __init__(self, header: GgufHeader) -> None:
         self.header = header
-        self._bytes = np.memmap(header.path, dtype=np.uint8, mode="r")
+        self._bytes = {path: np.memmap(path, dtype=np.uint8, mode="r") for path in header.sizes}
 
     def compare(self, place: Place, theirs: Fingerprint) -> Compared:
         """Holds one tensor to a fingerprint."""
@@ -128,7 +128,8 @@ class FileTensors:
     def restored(self, place: Place, restore: Restore | None) -> Floats:
         """Returns a whole tensor, or one expert of it, after a change of layout."""
         info = self.header.tensors[place.name]
-        weights = dequantize(self._bytes[info.start : info.start + info.size_bytes], info.type).reshape(info.shape)
+        stored = self._bytes[info.path][info.start : info.start + info.size_bytes]
+        weights = dequantize(stored, info.type).reshape(info.shape)
         if place.expert is not None:
             weights = weights[place.expert]
         return weights if restore is None else restore(weights)
@@ -137,7 +138,7 @@ class FileTensors:
         step = max(1, info.size_bytes * _CHUNK // max(info.n_elements, 1))
         for start in range(info.start, info.start + info.size_bytes, step):
             stop = min(start + step, info.start + info.size_bytes)
-            yield dequantize(self._bytes[start:stop], info.type)
+            yield dequantize(self._bytes[info.path][start:stop], info.type)
 
 
 def _measured(weights: Floats, cell: int) -> tuple[Floats, Floats, bool]:

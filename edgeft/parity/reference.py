@@ -9,7 +9,6 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from edgeft.errors import EdgeftError
 from edgeft.files import replacing
 from edgeft.parity.distributions import Distributions
 from edgeft.parity.fingerprint import Fingerprint, pack, unpack
+from edgeft.parity.reference_file import ReferenceFile
 from edgeft.parity.states import STATE_ARRAYS, LayerStates, pack_states, unpack_states
 
 FORMAT_VERSION = 2
@@ -134,15 +134,15 @@ class OpenReference:
     """A reference being read: `content`, and the large arrays as they are asked for."""
 
     def __init__(self, reference: Reference) -> None:
+        self._arrays = ReferenceFile(reference.path)
         try:
-            self._arrays = np.load(reference.path, allow_pickle=False)
             fields: dict[str, Any] = json.loads(bytes(self._arrays["content"]).decode())
             version = fields["format_version"]
             if version == FORMAT_VERSION:
                 records = [ReferenceRecord(**record) for record in fields.pop("records")]
                 model = ModelFacts(**fields.pop("model"))
                 self.content = ReferenceContent(records=records, model=model, **fields)
-        except (OSError, ValueError, LookupError, TypeError, BadZipFile) as error:
+        except (ValueError, LookupError, TypeError) as error:
             what = f"not a parity reference: {error}"
             raise EdgeftError(what, str(reference.path), "make one: edgeft parity record") from error
         if version != FORMAT_VERSION:

@@ -50,9 +50,9 @@ class Parts:
             self.keys[name] = Key(found.contents(), found.types[0], of)
         self.tensors = {t.name: Stored(np.array(t.data), t.tensor_type) for t in reader.tensors}
 
-    def write(self, path: Path) -> Path:
-        """Writes the file."""
-        writer = GGUFWriter(path, str(self.keys["general.architecture"].value))
+    def write(self, path: Path, split_max_bytes: int = 0) -> Path:
+        """Writes the file, or as many as it takes where they have a largest size, and returns the first."""
+        writer = GGUFWriter(path, str(self.keys["general.architecture"].value), split_max_size=split_max_bytes)
         for name, key in self.keys.items():
             if name != "general.architecture":
                 writer.add_key_value(name, key.value, key.type, sub_type=key.of)
@@ -63,4 +63,5 @@ class Parts:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        return path
+        first: Path = writer.format_shard_names(path)[0]
+        return first

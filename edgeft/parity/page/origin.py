@@ -27,12 +27,16 @@ _LIBRARIES = ("llama-cpp-python", "gguf", "numpy")
 
 @dataclass(frozen=True)
 class Origin:
-    """How a page was made: the command, when, on what, and the SHA-256 of the files by their names."""
+    """How a page was made: the command, when, on what, and the SHA-256 of the files by their names.
+
+    `sizes` has the bytes of these files; where it is empty, the reports' are shown.
+    """
 
     command: str
     made: str
     device: Mapping[str, str]
     hashes: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,10 @@ class Training:
     trade_offs: Sequence[TradeOff] = ()
 
 
-def origin_here(hashes: Mapping[str, str]) -> Origin:
+def origin_here(hashes: Mapping[str, str], sizes: Mapping[str, int] | None = None) -> Origin:
     """Returns the origin of a page that this process makes now."""
     made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Origin(shlex.join(["edgeft", *sys.argv[1:]]), made, dict(_device_facts()), hashes)
+    return Origin(shlex.join(["edgeft", *sys.argv[1:]]), made, dict(_device_facts()), hashes, sizes or {})
 
 
 def _device_facts() -> Iterator[tuple[str, str]]:
@@ -136,7 +140,7 @@ def origin_section(checked: Sequence[Checked], origin: Origin) -> Markup:
 
 
 def _files(checked: Sequence[Checked], origin: Origin) -> Iterator[tuple[Content, ...]]:
-    sizes = {one.report["file"]: one.report["size_bytes"] for one in checked}
+    sizes = origin.sizes or {one.report["file"]: one.report["size_bytes"] for one in checked}
     for name in dict.fromkeys((*sizes, *origin.hashes)):
         size = number(human_size(sizes[name]), sizes[name], "size_bytes") if name in sizes else ""
         yield name, size, element("code", origin.hashes.get(name, ""))

@@ -166,9 +166,9 @@ def _frequencies(header: GgufHeader, base: Any, width: int, *, scaled: bool) -> 
 
 def _factors(header: GgufHeader) -> Doubles | None:
     info = header.tensors.get("rope_freqs.weight")
-    if info is None or info.start + info.size_bytes > header.size_bytes:
+    if info is None or not header.is_whole(info):
         return None
-    data = np.fromfile(header.path, dtype=np.uint8, count=info.size_bytes, offset=info.start)
+    data = np.fromfile(info.path, dtype=np.uint8, count=info.size_bytes, offset=info.start)
     return dequantize(data, info.type).astype(np.float64)
 
 
