@@ -186,7 +186,8 @@ class _ConsoleTerminal:
         self._console = console
 
     def ask(self) -> str:
-        return input("> ") if self._console.is_terminal and sys.stdin.isatty() else input()
+        line = input("> ") if self._console.is_terminal and sys.stdin.isatty() else input()
+        return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no UTF-8
 
     def say(self, text: str) -> None:
         self._console.out(text, end="", highlight=False)

@@ -151,6 +151,27 @@ def read_object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def require_object(path: Path) -> dict[str, Any]:
+    """Returns a JSON object, an empty one for a file that is missing; raises EdgeftError for a file without one."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EdgeftError(f"cannot be read as JSON: {error}", str(path)) from error
+    if not isinstance(value, dict):
+        raise EdgeftError("expected a JSON object", str(path))
+    return value
+
+
+def require_text(path: Path) -> str:
+    """Returns the text of a file; raises EdgeftError for one that is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise EdgeftError(f"not UTF-8: {error}", str(path), "save it as UTF-8") from error
+
+
 def require_free_disk(folder: Path, needed_bytes: int, purpose: str) -> None:
     """Raises EdgeftError unless the file system of `folder`, which need not exist yet, has `needed_bytes` free."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -182,6 +182,9 @@ def test_the_command(bases: dict[str, Checkpoint], tmp_path: Path) -> None:
     assert (config["base_model_name_or_path"], config["target_modules"]) == ("owner/model", ["q_proj", "v_proj"])
     again = CliRunner().invoke(main, [*arguments, "--weights", "0.5,1", "--out", str(out)])
     assert again.exit_code == 1
+    for weights in ("0.5,nan", "1,inf"):
+        wrong = CliRunner().invoke(main, [*arguments, "--weights", weights, "--out", str(tmp_path / "other")])
+        assert wrong.exit_code == 1 and "is no list of numbers" in wrong.output
     wrong = CliRunner().invoke(main, [*arguments, "--weights", "a,1", "--out", str(tmp_path / "other")])
     assert wrong.exit_code == 1
     assert list(tmp_path.glob("other*")) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from edgeft.config import Config, load_config
 from edgeft.config_text import to_toml
+from edgeft.dataset.rows import SUFFIXES
 from edgeft.errors import EdgeftError, Problem
 
 MINIMAL = '[model]\nbase = "./base"\n[dataset]\ntrain = "train.jsonl"\n'
@@ -259,3 +261,28 @@ def test_a_configuration_moves_to_another_folder(tmp_path: Path) -> None:
     assert moved.dataset.evaluation is not None
     assert moved.path(moved.dataset.evaluation) == tmp_path / "held.jsonl"
     assert moved.path(moved.run.directory) == config.path(config.run.directory)
+
+
+@pytest.mark.parametrize("source", ["teknium/OpenHermes-2.5", "owner/name", "owner/v1.5:config@train"])
+def test_a_dataset_on_the_hub_may_have_a_dot(tmp_path: Path, source: str) -> None:
+    config = load_config(write(tmp_path, f'[model]\nbase = "b"\n[dataset]\ntrain = "{source}"\n'))
+    assert config.local_source(source) is None
+    (tmp_path / source.partition("@")[0]).mkdir(parents=True)
+    assert config.local_source(source) is not None
+
+
+@pytest.mark.parametrize("ending", (*SUFFIXES, ".jsonl.gz", ".JSONL", ".csv.zst"))
+def test_a_file_that_is_missing_is_no_dataset_on_the_hub(tmp_path: Path, ending: str) -> None:
+    config = load_config(write(tmp_path, '[model]\nbase = "b"\n[dataset]\ntrain = "t"\n'))
+    assert config.local_source(f"data/train{ending}") == tmp_path / "data" / f"train{ending}"
+
+
+def test_what_is_found_from_elsewhere_is_named_from_there(tmp_path: Path) -> None:
+    """Paths in the configuration that a run keeps are as seen from the run."""
+    text = (
+        '[model]\nbase = "./b"\n[dataset]\ntrain = "t.jsonl"\n[imatrix]\ntext = "w.txt"\n[convert]\nconverter = "c"\n'
+    )
+    kept = tomllib.loads(to_toml(load_config(write(tmp_path, text)), tmp_path / "runs" / "one"))
+    assert (kept["imatrix"]["text"], kept["convert"]["converter"]) == ("../../w.txt", "../../c")
+    fetched = to_toml(load_config(write(tmp_path, text.replace('"c"', '"fetched"'))), tmp_path / "runs")
+    assert tomllib.loads(fetched)["convert"]["converter"] == "fetched"

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from edgeft.console import Output
+from edgeft.errors import EdgeftError
 
 ROWS = [("tokens", "", "12 records"), ("adapter", "[rank] was 8", ""), ("a-much-longer-name", "missing", "")]
 LINES = [
@@ -19,6 +20,14 @@ LINES = [
 def test_a_table_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     Output().states(ROWS)
     assert capsys.readouterr().out.splitlines() == LINES
+
+
+def test_a_place_is_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    output, place = Output(), "a.jsonl:100: wrong"
+    output.line(place)
+    output.problems(EdgeftError("wrong", "a.jsonl:100"))
+    said = capsys.readouterr()
+    assert said.out == f"{place}\n" and "a.jsonl:100:" in said.err
 
 
 def test_a_table_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

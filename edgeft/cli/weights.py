@@ -13,7 +13,7 @@ from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, device_option, sh
 from edgeft.cli.recipes import recipe_options, recipes, targets
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
-from edgeft.files import human_size, making_folder
+from edgeft.files import human_size, making_folder, require_writable
 
 
 @click.command()
@@ -73,6 +73,8 @@ def convert(
 
     output = Output()
     made = recipes(types, asked)
+    if not made:
+        require_writable([out])
     source = checkpoint_named(model)
     if adapter is None:
         weights: Weights = CheckpointWeights(source)

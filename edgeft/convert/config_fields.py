@@ -35,6 +35,15 @@ class ConfigFields:
         """Returns whether a key is set to true."""
         return bool(self._values.get(key))
 
+    def entries(self, key: str) -> list[Any]:
+        """Returns a list; null or absent means an empty one."""
+        value = self._values.get(key)
+        if isinstance(value, list | tuple):
+            return list(value)
+        if value is not None:
+            self.reject(f"{value!r} is no list", key)
+        return []
+
     def count(self, key: str, default: int | None = None) -> int:
         """Returns a positive whole number; null or absent means the default, which is None for a required key."""
         value = self._values.get(key)

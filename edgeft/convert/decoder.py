@@ -47,7 +47,7 @@ def add_sizes(
 
 def add_window(draft: Draft, *, every: int) -> None:
     """Adds the sliding window, and which blocks have it unless all do but each `every`-th, as llama.cpp assumes."""
-    kinds = draft.config.value("layer_types") or []
+    kinds = draft.config.entries("layer_types")
     if len(kinds) != draft.blocks:
         draft.config.reject(f"{len(kinds)} entries for {draft.blocks} blocks", "layer_types")
     sliding = [kind == "sliding_attention" for kind in kinds]
@@ -72,7 +72,7 @@ def require_query_scale(draft: Draft, largest_blocks: int) -> None:
 
 def _window(draft: Draft) -> int | None:
     """Returns the sliding window that any layer has."""
-    window, kinds = draft.config.value("sliding_window"), draft.config.value("layer_types")
+    window, kinds = draft.config.value("sliding_window"), draft.config.entries("layer_types")
     unused = "sliding_attention" not in kinds if kinds else draft.config.value("use_sliding_window") is False
     return None if window is None or unused else draft.config.count("sliding_window")
 

@@ -66,7 +66,7 @@ def add_metadata(
 def _card(folder: Path, parameters: int) -> Metadata:
     try:
         return Metadata.load(None, folder.resolve(), None, parameters)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise EdgeftError(f"its YAML header cannot be read: {error}", str(folder / "README.md")) from error
 
 

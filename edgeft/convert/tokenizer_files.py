@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeft.errors import EdgeftError
+from edgeft.files import require_object, require_text
 from edgeft.given_template import given_template
 
 
@@ -41,9 +41,9 @@ class TokenizerFiles:
         model_path = folder / "tokenizer.model"
         files = cls(
             folder=folder,
-            tokenizer=_object(folder / "tokenizer.json"),
-            settings=_object(folder / "tokenizer_config.json"),
-            generation=_object(folder / "generation_config.json"),
+            tokenizer=require_object(folder / "tokenizer.json"),
+            settings=require_object(folder / "tokenizer_config.json"),
+            generation=require_object(folder / "generation_config.json"),
             model_path=model_path if model_path.is_file() else None,
             templates=_templates(folder) or ({"default": given.text} if given else {}),
         )
@@ -63,7 +63,7 @@ class TokenizerFiles:
             if "added_tokens" in self.tokenizer:
                 found = [_added(entry["id"], entry) for entry in self.tokenizer["added_tokens"]]
             else:
-                plain = _object(self.folder / "added_tokens.json").items()
+                plain = require_object(self.folder / "added_tokens.json").items()
                 by_id = {int(number): AddedToken(int(number), content, False) for content, number in plain}
                 described = self.settings.get("added_tokens_decoder") or {}
                 by_id |= {int(number): _added(int(number), entry) for number, entry in described.items()}
@@ -85,25 +85,13 @@ def _added(number: int, entry: dict[str, Any]) -> AddedToken:
 
 def _templates(folder: Path) -> dict[str, str]:
     """Returns the chat templates by name. chat_template.jinja wins over tokenizer_config.json, as in transformers."""
-    declared = _object(folder / "tokenizer_config.json").get("chat_template")
+    declared = require_object(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(declared, list):
         templates = {entry["name"]: entry["template"] for entry in declared}
     else:
         templates = {"default": declared} if isinstance(declared, str) else {}
     jinja = folder / "chat_template.jinja"
     if jinja.is_file():
-        templates["default"] = jinja.read_text(encoding="utf-8")
+        templates["default"] = require_text(jinja)
     more = sorted((folder / "additional_chat_templates").glob("*.jinja"))
-    return templates | {path.stem: path.read_text(encoding="utf-8") for path in more}
-
-
-def _object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EdgeftError(f"cannot be read as JSON: {error}", str(path)) from error
-    if not isinstance(value, dict):
-        raise EdgeftError("expected a JSON object", str(path))
-    return value
+    return templates | {path.stem: require_text(path) for path in more}

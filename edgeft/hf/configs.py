@@ -21,9 +21,9 @@ def completed_config(config_json: Mapping[str, Any]) -> dict[str, Any]:
         raise EdgeftError(f"transformers knows no model_type {model_type!r}", remedy="upgrade transformers")
     try:
         config = CONFIG_MAPPING[model_type].from_dict(decoded(config_json))
+        text: dict[str, Any] = config.get_text_config(decoder=True).to_dict()
     except Exception as error:  # each class checks in its own way
         raise EdgeftError(f"transformers refuses it: {str(error).strip()}") from error
-    text: dict[str, Any] = config.get_text_config(decoder=True).to_dict()
     # A model of several modalities says at the top whether its text model's embeddings are tied.
     return text | {"tie_word_embeddings": bool(getattr(config, "tie_word_embeddings", False))}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from edgeft.artifacts import Message
 from edgeft.dataset.pieces import piece_namer
 from edgeft.dataset.tokenizer import OpenTokenizer, Pieces, PlainTokenizer, TokenizerView, encode_after
 from edgeft.errors import EdgeftError, Problem
+from edgeft.files import require_object
 from edgeft.given_template import given_template
 
 
@@ -113,10 +113,8 @@ def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
     ids = {int(tokenizer.eos_token_id)}
     if (given := given_template(folder)) and given.end_id is not None:
         ids.add(given.end_id)
-    path = folder / "generation_config.json"
-    if path.is_file():
-        eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        ids |= set(eos if isinstance(eos, list) else [] if eos is None else [eos])
+    eos = require_object(folder / "generation_config.json").get("eos_token_id")
+    ids |= set(eos if isinstance(eos, list) else [] if eos is None else [eos])
     return sorted(ids)
 
 

@@ -49,7 +49,8 @@ class ModelShape:
     @classmethod
     def read(cls, config_json: Mapping[str, Any], where: str = "config.json") -> ModelShape:
         """Reads config.json; raises EdgeftError, all keys at once, where it describes no such decoder."""
-        values = config_json.get("text_config") or config_json
+        nested = config_json.get("text_config")
+        values = nested if isinstance(nested, Mapping) and nested else config_json
         keys = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
         problems = [Problem("no positive whole number", f"{where}: {key}") for key in keys if not _count(values, key)]
         experts = [key for key in _EXPERTS if (_count(values, key) or 0) > 1]

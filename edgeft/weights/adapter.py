@@ -63,6 +63,9 @@ class AdapterTensors:
     def __init__(self, adapter: Adapter) -> None:
         self.path = adapter.path / "adapter_model.safetensors"
         self.config = adapter.config()
+        where = str(adapter.path / "adapter_config.json")
+        if malformed := [Problem(what, where, "copy the adapter again") for what in _malformed(self.config)]:
+            raise EdgeftError(malformed)
         self.problems = [Problem(what, str(adapter.path), remedy) for what, remedy in _unmergeable(self.config)]
         self.modules: dict[str, ModuleTensors] = {}
         try:
@@ -126,6 +129,32 @@ class AdapterTensors:
         """Returns whether `target_parameters` names this parameter, as peft matches it."""
         names = self.config.get("target_parameters") or ()
         return any(f".{parameter}".endswith(f".{name}") for name in names)
+
+
+def _malformed(config: dict[str, Any]) -> Iterator[str]:
+    """Yields what in the configuration has a type with which nothing can be computed."""
+    kind = config.get("peft_type")
+    for key in ("r", "lora_alpha"):
+        if kind == "LORA" and not _is_number(config.get(key)):
+            yield f"{key}: {config.get(key)!r} is no positive number"
+    for key in ("rank_pattern", "alpha_pattern"):
+        table = config.get(key) or {}
+        if not isinstance(table, dict) or not all(map(_is_number, table.values())):
+            yield f"{key}: {table!r} is no table of positive numbers"
+            continue
+        for pattern in table:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                yield f"{key}: {pattern!r} is no regular expression: {error}"
+    for key in ("modules_to_save", "target_parameters"):
+        names = config.get(key) or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            yield f"{key}: {names!r} is no list of names"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _unmergeable(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

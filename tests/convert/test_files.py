@@ -135,6 +135,29 @@ def test_a_size_needs_a_number_and_a_unit(size: str, source: Checkpoint, tmp_pat
     assert result.exit_code == 2 and "is no size; write it as" in result.output
 
 
+@pytest.mark.parametrize("name", ["README.md", "chat_template.jinja"])
+def test_a_text_that_is_not_utf8_is_named(name: str, source: Checkpoint, tmp_path: Path) -> None:
+    (source.path / name).write_bytes(b"---\nlicense: mit\n---\n\xff\xfe")
+    with pytest.raises(EdgeftError, match=name.replace(".", r"\.")):
+        _converted(source, tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("edit", [{"layer_types": 5}, {"text_config": 3}, {"layer_types": "full_attention"}])
+def test_a_configuration_of_wrong_types_is_refused(edit: dict[str, Any], source: Checkpoint, tmp_path: Path) -> None:
+    path = source.path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | edit))
+    arguments = ["convert", str(source.path), "--out", str(tmp_path / "m.gguf")]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 1 and "config.json" in result.output
+
+
+def test_a_folder_is_refused_before_anything_is_converted(source: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    result = CliRunner().invoke(main, ["convert", str(source.path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1 and "it is a folder" in result.output
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.fixture
 def foreign(tmp_path: Path) -> Checkpoint:
     """A model of an architecture that is not native: GPT-2."""

@@ -59,7 +59,7 @@ class _Layers:
     def __init__(self, draft: Draft) -> None:
         config = draft.config
         self._draft = draft
-        kinds = config.value("layer_types") or []
+        kinds = config.entries("layer_types")
         if len(kinds) != draft.blocks:
             config.reject(f"{len(kinds)} entries for {draft.blocks} blocks", "layer_types")
             kinds = ["full_attention"] * draft.blocks

@@ -24,7 +24,7 @@ def plan(config: ConfigFields) -> Plan:
     """Returns the plan; raises EdgeftError for every key of config.json that cannot be served."""
     draft = Draft(config, MODEL_ARCH.LFM2)
     config.require("conv_bias", False, "llama.cpp has none here")
-    kinds = config.value("layer_types") or []
+    kinds = config.entries("layer_types")
     if len(kinds) != draft.blocks:
         config.reject(f"{len(kinds)} entries for {draft.blocks} blocks", "layer_types")
     width = _feed_forward_length(config)

@@ -37,7 +37,7 @@ def plan(config: ConfigFields) -> Plan:
     draft = Draft(config, MODEL_ARCH.QWEN35)
     require_activation(draft)
     config.require("attention_bias", False, "llama.cpp has none here")
-    kinds = config.value("layer_types") or []
+    kinds = config.entries("layer_types")
     if len(kinds) != draft.blocks:
         config.reject(f"{len(kinds)} entries for {draft.blocks} blocks", "layer_types")
     add_sizes(draft)
