@@ -40,7 +40,7 @@ def count_lines(path: Path) -> int:
 
 def sha256_json(value: object) -> str:
     """Returns the hex SHA-256 of a JSON value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def list_files(root: Path) -> list[Path]:
@@ -114,8 +114,12 @@ def write_json(path: Path, value: object) -> None:
 
 
 def json_text(value: object, indent: int | None = 2) -> str:
-    """Returns a value as JSON; NaN and infinities, for which JSON has no word, are null."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Returns a value as JSON; NaN and infinities, for which JSON has no word, are null.
+
+    What UTF-8 cannot hold, as a file's name in another encoding, is escaped, as JSON does it.
+    """
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _finite(value: object) -> object:

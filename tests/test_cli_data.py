@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,37 @@ def test_a_configuration_is_checked_with_its_model(tmp_path: Path) -> None:
     assert result.exit_code == 1
     codes = {finding["code"]: finding["line"] for finding in json.loads(result.output)["findings"]}
     assert codes["special-token-in-text"] == 61
+
+
+def test_given_files_win_over_those_of_the_configuration(tmp_path: Path) -> None:
+    config = make_run(tmp_path)
+    write_records(tmp_path / "other.jsonl", 7, seed=2)
+    for option, counts in (("--test", (60, None, 7)), ("--evaluation", (60, 7, 6))):
+        result = edgeft("data", "check", "-c", config, option, tmp_path / "other.jsonl", "--json")
+        records = json.loads(result.stdout)["counts"]["records"]
+        assert tuple(map(records.get, ("training", "evaluation", "test"))) == counts
+    named = json.loads(edgeft("data", "check", "-c", config, "--json").stdout)["counts"]["records"]
+    assert named == {"training": 60, "test": 6}
+
+
+def test_odd_keys_and_names_are_printed_escaped(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    Path(os.fsdecode(bytes(folder) + b"/caf\xe9.jsonl")).write_text('{"\\ud800": 1}\n')
+    answer = json.dumps({"\ud800": "\udc00"})
+    lines = [json.dumps({"prompt": f"question {n * 7919}", "completion": answer}) for n in range(8)]
+    (folder / "labels.jsonl").write_text("\n".join(lines))
+    plain, as_json = edgeft("data", "check", folder), edgeft("data", "check", folder, "--json")
+    assert (plain.exit_code, as_json.exit_code) == (1, 1)
+    assert "caf\\udce9.jsonl:1" in plain.stdout and "no format: \\ud800" in plain.stdout
+    finding = json.loads(as_json.stdout)["findings"][0]
+    assert finding["file"].endswith("caf\\udce9.jsonl") and finding["message"].endswith("\\ud800")
+
+
+def test_a_name_that_is_too_long_is_told() -> None:
+    result = edgeft("data", "check", "x" * 300)
+    assert result.exit_code == 1
+    assert "no such file" in result.stdout
 
 
 def test_the_report_names_the_format_and_accounts_for_every_row(records: Path) -> None:
@@ -99,6 +131,38 @@ def test_a_faulty_file_is_not_split(records: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "split").exists()
 
 
+def test_a_split_does_not_go_into_the_folder_that_it_reads(records: Path) -> None:
+    result = edgeft("data", "split", records.parent, "--out", records.parent / "split")
+    assert result.exit_code == 1
+    assert "lies in the folder that is read" in result.stderr
+    assert list(records.parent.iterdir()) == [records]
+
+
+def test_a_split_tells_what_it_does_not_write(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    lines = [{"prompt": f"question {n * 7919}", "completion": f"{n}", "id": n} for n in range(40)] + [
+        {"text": " "}
+    ] * 130
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = edgeft("data", "split", source, "--out", tmp_path / "split", "--fraction", "0.3")
+    assert result.exit_code == 0, result.output
+    assert f"warning {source}:41: text: the text is blank" in result.stdout
+    assert f"warning {source}: training does not use these keys of rows: 'id' of 40" in result.stdout
+    assert "and 30 more: `edgeft data check` shows them" in result.stdout
+
+
+@pytest.mark.parametrize(("count", "fraction"), [(0, "0.5"), (1, "0.5"), (6, "0.97")])
+def test_a_split_has_two_sides(tmp_path: Path, count: int, fraction: str) -> None:
+    source = tmp_path / "rows.jsonl"
+    lines = [{"prompt": f"question {n * 7919}", "completion": f"answer {n}"} for n in range(count)] + [{"text": ""}]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = edgeft("data", "split", source, "--out", tmp_path / "split", "--fraction", fraction)
+    assert result.exit_code == 1
+    assert f"error {source}: {count} record{'' if count == 1 else 's'} cannot be split" in result.stderr
+    assert "the text is blank" in result.stdout
+    assert list(tmp_path.iterdir()) == [source]
+
+
 @pytest.mark.parametrize("form", ["openai", "sharegpt", "alpaca"])
 def test_what_is_exported_is_read_again(records: Path, tmp_path: Path, form: str) -> None:
     out = tmp_path / f"{form}.jsonl"
@@ -132,6 +196,17 @@ def test_what_cannot_be_read_says_why_it_is_not_exported(records: Path, tmp_path
     assert result.exit_code == 1
     assert f"{records}:1" in result.stderr
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_export_does_not_overwrite_what_it_reads(records: Path) -> None:
+    with records.open("a") as file:
+        file.write("{oops\n")
+    before = records.read_text()
+    for source, out in ((records, records), (records.parent, records), (records.parent, records.parent / "out.jsonl")):
+        result = edgeft("data", "export", source, "--to", "openai", "--out", out)
+        assert result.exit_code == 1
+        assert f"error {out}: " in result.stderr
+    assert (records.read_text(), list(records.parent.iterdir())) == (before, [records])
 
 
 def test_a_preview_shows_what_is_trained(tmp_path: Path) -> None:

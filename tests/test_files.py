@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,13 @@ def test_what_is_said_of_a_size_is_read(text: str, size_bytes: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(EdgeftError, match=r"is no size(.|\n)*write it as 700MB"):
         parse_size(text)
+
+
+def test_a_name_that_is_no_utf8_is_kept_in_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jsonl")
+    write_json(tmp_path / "names.json", {name: [name]})
+    assert json.loads((tmp_path / "names.json").read_bytes()) == {name: [name]}
+    assert sha256_json([name]) != sha256_json(["caf\u00e9.jsonl"])
 
 
 def test_json_has_no_number_that_is_none() -> None:

@@ -16,10 +16,10 @@ from edgeft.console import Output
 from edgeft.dataset.check.check import check_records
 from edgeft.dataset.check.near import near_groups
 from edgeft.dataset.check.settings import CheckSettings
-from edgeft.dataset.findings import Finding, raise_errors
+from edgeft.dataset.findings import Finding, printable, raise_errors
 from edgeft.dataset.fitting import Limit, OverLength
 from edgeft.dataset.record import Record
-from edgeft.dataset.sources import Account, stream
+from edgeft.dataset.sources import Account, require_apart, stream
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.errors import EdgeftError
 from edgeft.files import making_folder
@@ -83,7 +83,8 @@ def check(
     train, dataset, base = _asked_for(source, config_path)
     if config_path is not None:
         config = load_config(config_path)
-        evaluation, test = (name and _located(config, name) for name in (dataset.evaluation, dataset.test))
+        own = [name and _located(config, name) for name in (dataset.evaluation, dataset.test)]
+        evaluation, test = (asked or named for asked, named in zip((evaluation, test), own, strict=True))
     tokenizer, special_tokens = _tokenizer(model or base)
     settings = CheckSettings(
         max_tokens=max_tokens or dataset.max_tokens,
@@ -107,7 +108,7 @@ def check(
             accounts,
         )
     if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+        click.echo(printable(json.dumps(report.to_json(), indent=2, ensure_ascii=False)))
     else:
         output.findings(report, places)
     if not report.ok:
@@ -121,14 +122,23 @@ def check(
 @_near_option
 def split(source: str, out: Path, fraction: float, near: float | None) -> None:
     """Splits the records of SOURCE by what they say: near-duplicates stay together, labels are on both sides."""
+    from edgeft.dataset.account import FindingLog
     from edgeft.dataset.split_files import split_records
+    from edgeft.dataset.tokens import TokenSource
 
-    output = Output()
+    output, log = Output(), FindingLog()
+    require_apart(source, out)
     grouping = partial(near_groups, threshold=near or _DEFAULTS.near_duplicate)
-    with making_folder(out) as unfinished:
-        sides = split_records(lambda: _stream([source]), fraction, unfinished, grouping)
+    try:
+        with making_folder(out) as unfinished:
+            records = TokenSource(source, partial(stream, source))
+            sides = split_records(records, fraction, unfinished, grouping, log)
+    finally:
+        _print_findings(output, log.notices)
+        if more := sum(log.noticed.values()) - len(log.notices):
+            output.line(f"and {more:,} more: `edgeft data check` shows them")
     held = int(sides.evaluation.sum())
-    output.line(f"{shown(out.absolute())}: {len(sides.evaluation) - held:,} train + {held:,} evaluation")
+    output.line(f"{printable(shown(out.absolute()))}: {len(sides.evaluation) - held:,} train + {held:,} evaluation")
 
 
 @data.command()
@@ -203,6 +213,7 @@ def export(
     from edgeft.dataset.export import export as write
 
     output = Output()
+    require_apart(source, out)
     unread: list[Finding] = []
     tokenizer, _ = _tokenizer(model)
     try:
@@ -217,14 +228,18 @@ def export(
     except EdgeftError:
         raise_errors(unread)  # they say why there is nothing to write
         raise
-    for finding in (*unread, *report.findings):
-        output.line(f"{finding.severity} {finding.problem()}")
-    output.line(f"{shown(out.absolute())}: {report.records_out:,} of {report.records_in:,} records")
+    _print_findings(output, [*unread, *report.findings])
+    output.line(f"{printable(shown(out.absolute()))}: {report.records_out:,} of {report.records_in:,} records")
     if report.tokens is not None:
         paid = "" if report.cost is None else f"; {epochs:g} epochs at {price:g} a million cost {report.cost:,.2f}"
         output.line(f"{report.tokens:,} tokens, counted {report.counted}{paid}")
     if not report.ok or any(finding.severity == "error" for finding in unread):
         raise click.exceptions.Exit(EdgeftError.exit_code)
+
+
+def _print_findings(output: Output, findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        output.line(f"{finding.severity} {finding.problem()}")
 
 
 def _only_records(items: Iterator[Record | Finding], findings: list[Finding]) -> Iterator[Record]:

@@ -17,7 +17,7 @@ from edgeft.errors import EdgeftError, Problem
 
 
 class FindingLog:
-    """Counts findings, and keeps the first errors: a file of a million faulty lines is told, not listed."""
+    """Counts findings, and keeps the first of them: a file of a million faulty lines is told, not listed."""
 
     _MOST_KEPT = 100
 
@@ -25,12 +25,15 @@ class FindingLog:
         self._errors: list[Finding] = []
         self._n_errors = 0
         self._noticed: Counter[str] = Counter()
+        self._notices: list[Finding] = []
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Takes findings in their order."""
         for finding in findings:
             if finding.severity != "error":
                 self._noticed[finding.code] += 1
+                if self._noticed[finding.code] <= self._MOST_KEPT:
+                    self._notices.append(finding)
                 continue
             self._n_errors += 1
             if len(self._errors) < self._MOST_KEPT:
@@ -40,6 +43,11 @@ class FindingLog:
     def noticed(self) -> dict[str, int]:
         """Warnings and infos: how often each code was found."""
         return dict(sorted(self._noticed.items()))
+
+    @property
+    def notices(self) -> list[Finding]:
+        """Warnings and infos in their order: the first of each code."""
+        return list(self._notices)
 
     def raise_errors(self) -> None:
         """Raises EdgeftError with the first errors and the number of the rest; does nothing when there is none."""

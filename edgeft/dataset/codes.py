@@ -24,8 +24,10 @@ GROUPS: dict[str, dict[str, Code]] = {
         "empty-file": Code("warning", "one file of a folder holds no rows", _AS_MEANT),
         "unread-file": Code(
             "info, warning",
-            "a file of a folder is not read: it is hidden or a description, or (a warning) of no known type",
-            "nothing, unless it holds records: then rename it, to end in its type's extension",
+            "a file of a folder is not read: it is hidden or a description, or (a warning) of no known type, or a link "
+            "to a folder",
+            "nothing, unless it holds records: then rename it, to end in its type's extension; name what a link leads "
+            "to as a source of its own",
         ),
         "several-splits": Code(
             "warning",
@@ -153,8 +155,14 @@ GROUPS: dict[str, dict[str, Code]] = {
         ),
         "over-length": Code(
             "error, warning",
-            "a record longer than dataset.max_tokens; a warning where dataset.over_length drops or shortens it",
+            "a record longer than dataset.max_tokens, a test record with such a prompt; a warning where "
+            "dataset.over_length drops or shortens it",
             "raise dataset.max_tokens, shorten the record, or set dataset.over_length",
+        ),
+        "nothing-to-answer": Code(
+            "error",
+            "plain text among the test records, whose prompts are to be answered",
+            "write it as a prompt and its answer, or move it to the training records",
         ),
     },
     "Text": {

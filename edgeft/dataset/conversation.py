@@ -70,6 +70,9 @@ def find_surrogate(value: Any, field: str, faults: Faults) -> None:
 
 def _check_turn(turn: Turn, faults: Faults) -> None:
     find_surrogate(turn.message["content"], turn.content, faults)
+    if turn.message["role"] == "tool":
+        for key in ("tool_call_id", "name"):
+            find_surrogate(turn.message.get(key, ""), f"{turn.field}.{key}", faults)
     if turn.calls:
         find_surrogate(turn.calls, f"{turn.field}.tool_calls", faults)
     elif turn.message["role"] == "assistant" and not turn.message["content"].strip():

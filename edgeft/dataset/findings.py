@@ -11,12 +11,27 @@ from edgeft.errors import EdgeftError, Problem
 Severity = Literal["error", "warning", "info"]
 
 
+def printable(text: str) -> str:
+    """Returns a text with the halves of surrogate pairs escaped, which are no characters and cannot be written.
+
+    JSON may hold them, and a byte of a file's name that is not UTF-8 is read as one.
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @dataclass(frozen=True, order=True)
 class Place:
-    """A row of a file: `line` counts from 1 (lines of text, rows of a table); 0 means the file as a whole."""
+    """A row of a file: `line` counts from 1 (lines of text, rows of a table); 0 means the file as a whole.
+
+    `file` is its name as it can be written: see `printable`.
+    """
 
     file: str
     line: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.file.isascii():  # there are as many places as rows
+            object.__setattr__(self, "file", printable(self.file))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
@@ -27,7 +42,7 @@ class Finding:
     """One thing noticed: an "error" stops training, a "warning" does not, an "info" is worth knowing.
 
     `code` is stable and made for machines, as "empty-answer"; `field` is the part of the row, as "messages[1].content",
-    or "".
+    or "". All that it says can be written, whatever the row holds.
     """
 
     severity: Severity
@@ -36,6 +51,10 @@ class Finding:
     message: str
     remedy: str
     field: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("message", "remedy", "field"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
         """Returns the finding as a JSON object: severity, code, file, line, field, message, remedy."""

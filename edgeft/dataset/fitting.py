@@ -1,4 +1,4 @@
-"""Records that are too long: refused, dropped, or shortened by whole exchanges."""
+"""Records that are too long, or whose prompts are: refused, dropped, or shortened by whole exchanges."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from edgeft.dataset.tokenizer import TokenizerView
 
 OverLength = Literal["error", "drop", "truncate"]
 """What becomes of a record that is too long."""
+
+_ALLOWED = 'raise dataset.max_tokens, shorten the record, or set dataset.over_length = "drop" or "truncate"'
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,7 @@ def fit(record: Record, examples: Sequence[Example], tokenizer: TokenizerView, l
     if limit.over_length == "drop":
         return Kept([], sum(lengths))
     if limit.over_length == "error":
-        remedy = 'raise dataset.max_tokens, shorten the record, or set dataset.over_length = "drop" or "truncate"'
-        raise _too_long(record, f"{max(lengths):,} tokens, and the most is {most:,}", remedy)
+        raise _too_long(record, f"{max(lengths):,} tokens, and the most is {most:,}", _ALLOWED)
     if record.is_text:
         return Kept([Part(record, piece) for piece in _pieces(examples[0], most)], sum(lengths))
     parts = (_shortened(Part(record, example), tokenizer, most) for example in examples)
@@ -88,10 +89,45 @@ def _shortened(part: Part, tokenizer: TokenizerView, most: int) -> Iterator[Part
     raise _too_long(part.record, what, "raise dataset.max_tokens: to cut it is to cut its question or its answer")
 
 
-def shorten(record: Record, tokenizer: TokenizerView, max_tokens: int) -> Record | None:
+def fit_prompt(record: Record, tokenizer: TokenizerView, limit: Limit) -> tuple[Record | None, list[Finding]]:
+    """Returns a test record as it is answered, None where it is dropped, and what became of a prompt that is too long.
+
+    The answer needs no room: generation has its own. Raises FindingsError for plain text, which asks nothing, where the
+    template refuses the prompt, and as `fit` does.
+    """
+    if record.is_text:
+        raise FindingsError([no_question(record)])
+    length, most = _prompt_length(record, tokenizer), limit.max_tokens
+    if length <= most:
+        return record, []
+    what = f"a prompt of {length:,} tokens, and the most is {most:,}"
+    if limit.over_length == "error":
+        raise _too_long(record, what, _ALLOWED)
+    kept = shorten(record, tokenizer, most, prompt=True) if limit.over_length == "truncate" else None
+    if kept is None and limit.over_length == "truncate":
+        cut = "raise dataset.max_tokens: to cut it is to cut its question"
+        raise _too_long(record, f"the prompt of its last exchange alone is longer than {most:,} tokens", cut)
+    message = f"{what}: the record is {'dropped' if kept is None else 'shortened from its start'}"
+    remedy = "raise dataset.max_tokens, or shorten the record"
+    return kept, [Finding("warning", "over-length", record.place, message, remedy)]
+
+
+def no_question(record: Record) -> Finding:
+    """Returns that a test record is plain text, as an error."""
+    message = "plain text asks nothing, and the prompts of test records are to be answered"
+    remedy = "write it as a prompt and its answer, or move it to dataset.train"
+    return Finding("error", "nothing-to-answer", record.place, message, remedy, "text")
+
+
+def _prompt_length(record: Record, tokenizer: TokenizerView) -> int:
+    return len(tokenizer.encode(rendered(record, tokenizer, record.prompt, prompt=True)))
+
+
+def shorten(record: Record, tokenizer: TokenizerView, max_tokens: int, *, prompt: bool = False) -> Record | None:
     """Returns the record without its oldest exchanges, as few as make it fit; None when the last alone does not.
 
-    An exchange begins with a user's message. The system message stays, and so does all of the last exchange.
+    An exchange begins with a user's message. The system message stays, and so does all of the last exchange. With
+    `prompt` it is what precedes the last answer that has to fit.
     """
     messages = record.messages
     head = _system_messages(record)
@@ -101,6 +137,8 @@ def shorten(record: Record, tokenizer: TokenizerView, max_tokens: int) -> Record
         return replace(record, messages=(*messages[:head], *messages[start:]))
 
     def fits(start: int) -> bool:
+        if prompt:
+            return _prompt_length(without(start), tokenizer) <= max_tokens
         text = rendered(record, tokenizer, without(start).messages, prompt=False)
         return len(tokenizer.encode(text)) <= max_tokens
 

@@ -36,7 +36,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A format of a question and an answer under these keys; `context` belongs to the question."""
+    """A format of a question and an answer under these keys; `context`, "" for none, belongs to the question."""
 
     name: str
     question: str
@@ -152,7 +152,8 @@ def _pair(row: Row, pair: _Pair, filled: dict[str, Any], faults: Faults) -> Conv
     else:
         turns += _message("user", question, pair.question, faults)
         turns += _message("assistant", answer, pair.answer, faults)
-        if (context := row.value.get(pair.context)) not in (None, ""):
+        context = row.value.get(pair.context) if pair.context else None  # a table may have a column named ""
+        if context not in (None, ""):
             _append(turns, read_text(context, pair.context, faults))
     return _finish(row, pair.name, turns, pair.question, used, filled, faults)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import Counter
@@ -16,12 +17,15 @@ from edgeft.dataset.formats import Converted, convert
 from edgeft.dataset.hub import DatasetName, dataset_rows, is_saved_dataset
 from edgeft.dataset.record import Record
 from edgeft.dataset.rows import SUFFIXES, Row, is_readable, read_rows
+from edgeft.errors import EdgeftError
 
 _HASH_SPACE = 2.0**64
 _SPLIT_NAME = re.compile(r"(?:^|[-_./\\])(train|test|validation|valid|val|dev|eval|evaluation)(?=[-_./\\]|$)", re.I)
 # Beside datasets, and no part of them.
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "package.json", "README.md", "LICENSE")
 _TYPES = ", ".join(SUFFIXES)
+_UNLESS_RECORDS = f"nothing, unless it holds records: the types are {_TYPES}, and each as .gz and .zst"
+_LINKED = "name the folder as a source of its own, or copy it here"
 
 
 @dataclass
@@ -61,12 +65,12 @@ def stream(source: str | Path, root: Path = Path(), account: Account | None = No
     account = Account() if account is None else account
     text = str(source)
     path = root / Path(text).expanduser()
-    if path.exists():
+    if _exists(path):
         yield from stream_path(path, account)
         return
     dataset = DatasetName.parse(text)
     folder = root / Path(dataset.name).expanduser()
-    if folder.is_dir():
+    if _exists(folder) and folder.is_dir():
         named = DatasetName(str(folder), dataset.config, dataset.split)
         yield from _records(dataset_rows(named, str(path)), str(path), account)
     elif dataset.is_hub_id:
@@ -78,7 +82,7 @@ def stream(source: str | Path, root: Path = Path(), account: Account | None = No
 def stream_path(path: Path, account: Account | None = None) -> Iterator[Record | Finding]:
     """Yields the records of a file or a folder, as `stream` does."""
     account = Account() if account is None else account
-    if not path.exists():
+    if not _exists(path):
         yield Finding("error", "no-file", Place(str(path)), "no such file", "name a file or a folder of records")
     elif not path.is_dir():
         yield from _records(read_rows(path), str(path), account)
@@ -86,6 +90,33 @@ def stream_path(path: Path, account: Account | None = None) -> Iterator[Record |
         yield from _records(dataset_rows(DatasetName(str(path)), str(path)), str(path), account)
     else:
         yield from _folder(path, account)
+
+
+def _exists(path: Path) -> bool:
+    """Returns whether there is such a file or folder; nothing has a name that is too long for one."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
+def require_apart(source: str, out: Path) -> None:
+    """Raises EdgeftError where writing to `out` would change what a source is read from.
+
+    That is its file, by whatever name, a file that is read of its folder, and all that lies in the folder.
+    """
+    named = (Path(source).expanduser(), Path(DatasetName.parse(source).name).expanduser())
+    path = next((path for path in named if _exists(path)), None)
+    if path is None:
+        return
+    remedy = "name another place to write to"
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise EdgeftError(f"lies in the folder that is read, {path}", str(out), remedy)
+    read = _listed(path)[0] if path.is_dir() else [path]
+    if _exists(out) and any(_exists(file) and file.samefile(out) for file in read):
+        raise EdgeftError("is the file that is read, and would be lost", str(out), remedy)
 
 
 def mix(sources: Sequence[SourceConfig], root: Path, account: Account | None = None) -> Iterator[Record | Finding]:
@@ -144,6 +175,8 @@ def _listed(folder: Path) -> tuple[list[Path], list[Finding]]:
         hidden = [name for name in (*folders, *names) if name.startswith(".")]
         unread += [_unread(Path(here, name), "hidden", "info") for name in hidden]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        linked = (path for path in (Path(here, name) for name in folders) if path.is_symlink())
+        unread += [_unread(path, "a link to a folder", "warning", _LINKED) for path in linked]
         for path in (Path(here, name) for name in names if not name.startswith(".")):
             if path.name in _DESCRIPTIONS:
                 unread.append(_unread(path, "a description, not records", "info"))
@@ -154,8 +187,7 @@ def _listed(folder: Path) -> tuple[list[Path], list[Finding]]:
     return sorted(files), sorted(unread, key=lambda finding: finding.place)
 
 
-def _unread(path: Path, why: str, severity: Severity) -> Finding:
-    remedy = f"nothing, unless it holds records: the types are {_TYPES}, and each as .gz and .zst"
+def _unread(path: Path, why: str, severity: Severity, remedy: str = _UNLESS_RECORDS) -> Finding:
     return Finding(severity, "unread-file", Place(str(path)), f"not read: {why}", remedy)
 
 

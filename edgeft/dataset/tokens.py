@@ -20,8 +20,9 @@ from edgeft.dataset.findings import Finding, Place
 from edgeft.dataset.fitting import Limit
 from edgeft.dataset.parallel import available_workers, ordered_map
 from edgeft.dataset.records import Record
-from edgeft.dataset.split import Sides, prompt_key, split
+from edgeft.dataset.split import Sides, split
 from edgeft.dataset.store import Block, TokenizedExamples, TokenWriter, copy_examples
+from edgeft.dataset.tested import PromptFitter, Tested
 from edgeft.dataset.tokenizer import OpenTokenizer, TokenizerView
 from edgeft.dataset.tokenizing import ROW, Done, RecordTokenizer, Rows, Work
 from edgeft.errors import EdgeftError
@@ -78,16 +79,16 @@ def build_tokens(
     Memory grows by about 60 bytes a record alone, and the bytes written do not depend on `workers` (processes; unset:
     one a core). Without a source for evaluation a share of the training records is held out: `edgeft.dataset.split`
     says which, and `grouping` gives the near-duplicates that it keeps together. Without one for tests the evaluation's
-    conversations are tested on. Raises EdgeftError with all errors among the findings, and where nothing is left to
-    train or to evaluate; then nothing is written.
+    conversations are tested on; of test records the prompts alone have to fit. Raises EdgeftError with all errors among
+    the findings, and where nothing is left to train, to evaluate or to test; then nothing is written.
     """
     log = FindingLog()
     with TemporaryDirectory(prefix=".staging", dir=out) as folder:
         staging = _Staging(Path(folder), log)
-        how = RecordTokenizer(open_tokenizer, Limit(config.max_tokens, config.over_length))
+        limit = Limit(config.max_tokens, config.over_length)
         count = available_workers() if workers is None else workers
-        rows = staging.tokenize(inputs.tokenized, how, count, progress)
-        tested = staging.stream_tests(inputs.test)
+        rows = staging.tokenize(inputs.tokenized, RecordTokenizer(open_tokenizer, limit), count, progress)
+        tested = staging.stream_tests(inputs.test, PromptFitter(open_tokenizer, limit), count)
         log.raise_errors()
         progress(len(rows), len(rows), "splitting and writing")
         groups = None if grouping is None or inputs.evaluation is not None else grouping(staging.records())
@@ -162,21 +163,22 @@ class _Staging:
                 progress(done, max(done, expected) if expected else 0, f"{done:,} records")
         return np.concatenate(rows)
 
-    def stream_tests(self, source: TokenSource | None) -> list[int]:
-        """Writes the test records, and returns the hashes of their prompts."""
+    def stream_tests(self, source: TokenSource | None, how: PromptFitter, workers: int) -> list[int]:
+        """Writes the test records that can be answered, and returns the hashes of their prompts."""
         prompts: list[int] = []
         if source is None:
             return prompts
+        refused = False
         with self._test_lines.open("wb") as file:
-            found = False
-            for item in source.stream():
-                found = True
-                if isinstance(item, Finding):
-                    self.log.add([item])
-                else:
-                    file.write(f"{item.to_json()}\n".encode())
-                    prompts.append(prompt_key(item))
-        self.log.add([] if found else [_no_records(source)])
+            result: Tested
+            for result in ordered_map(how.open, _works([source]), workers):
+                self.log.add(result.findings)
+                refused = refused or any(finding.severity == "error" for finding in result.findings)
+                file.write("".join(f"{line}\n" for line in result.lines).encode())
+                prompts += result.prompts
+        if not prompts and not refused:  # else the errors say why
+            message = "no record is left to be tested on"
+            self.log.add([Finding("error", "no-records", Place(source.name), message, "name conversations that fit")])
         return prompts
 
     def records(self) -> Iterator[Record]:

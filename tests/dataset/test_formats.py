@@ -260,6 +260,14 @@ def test_a_table_of_broken_rows(tmp_path: Path, value: Any, code: str, field: st
     assert [item.place.line for item in items if isinstance(item, Record)] == [1, 3]
 
 
+def test_a_column_without_a_name_is_no_context() -> None:
+    for question, answer in (("prompt", "completion"), ("input", "output")):
+        converted = convert(Row(PLACE, {"": "0", question: "hi", answer: "hello"}))
+        assert converted.record is not None
+        assert list(converted.record.messages) == CHAT
+        assert converted.lost == ("",)
+
+
 def test_every_fault_of_a_row_is_told() -> None:
     value = chat(("user", "\ud800"), {**CALLING, "weight": 7, "mood": 1}, ("assistant", ""), ("assistant", "a"))
     codes = [finding.code for finding in convert(Row(PLACE, value)).findings]

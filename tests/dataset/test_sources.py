@@ -65,6 +65,19 @@ def test_a_folder_gives_its_files_in_order_and_tells_what_it_does_not_read(tmp_p
     ]
 
 
+def test_a_linked_folder_is_not_read_and_told(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.jsonl", rows(1))
+    write(tmp_path / "big" / "b.jsonl", rows(1, 7))
+    (tmp_path / "data" / "big").symlink_to("../big")
+    (tmp_path / "data" / "c.jsonl").symlink_to("../big/b.jsonl")
+    items = list(stream("data", tmp_path))
+    assert answers(items) == ["answer 0", "answer 7"]
+    (finding,) = (item for item in items if isinstance(item, Finding))
+    assert (finding.severity, finding.code) == ("warning", "unread-file")
+    assert finding.place.file == str(tmp_path / "data" / "big")
+    assert "a source of its own" in finding.remedy
+
+
 def test_a_folder_of_training_and_test_files_is_told(tmp_path: Path) -> None:
     write(tmp_path / "data" / "train-00000.jsonl", rows(1))
     write(tmp_path / "data" / "test-00000.jsonl", rows(1))

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.check.texts import excerpt
-from edgeft.dataset.findings import Finding, Place
+from edgeft.dataset.findings import Finding, Place, printable
 from edgeft.dataset.records import Record
 
 _TRIAL = 100
@@ -67,7 +67,10 @@ class Amounts:
 
     def figures(self) -> dict[str, Any]:
         """Returns how often each label is there, by key; "answer" stands for the whole answer."""
-        return {key or "answer": dict(labels.most_common()) for key, labels in self._balanced()}
+        return {
+            printable(key) or "answer": {printable(label): count for label, count in labels.most_common()}
+            for key, labels in self._balanced()
+        }
 
     def _count(self, key: str, label: str, place: Place) -> None:
         labels = self._labels[key]

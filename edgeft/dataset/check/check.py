@@ -16,6 +16,7 @@ from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.check.text import DamagedText
 from edgeft.dataset.check.texts import is_plain_text
 from edgeft.dataset.findings import Finding, Place
+from edgeft.dataset.fitting import no_question
 from edgeft.dataset.records import Record
 from edgeft.dataset.sources import Account
 from edgeft.dataset.tokenizer import TokenizerView
@@ -69,7 +70,8 @@ class _Split:
         self._answers = Answers()
         self._amounts = Amounts(settings)
         self._languages = Languages(name)
-        self._lengths = Lengths(settings, tokenizer)
+        self._is_test = name == SPLITS[-1]
+        self._lengths = Lengths(settings, tokenizer, answered=self._is_test)
         self._alone = (DamagedText(), SpecialTokens(settings.special_tokens), self._lengths, self._languages)
         self._place: Place | None = None
         self._refused = False
@@ -88,6 +90,8 @@ class _Split:
                 tally.add((record,))
                 continue
             self.count += 1
+            if self._is_test and record.is_text:
+                tally.add((no_question(record),))
             for check in self._alone:
                 tally.add(check.add(record))
             parsed = None if is_plain_text(record) else self._answers.parse(record)

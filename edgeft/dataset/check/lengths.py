@@ -11,7 +11,7 @@ import numpy as np
 from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.check.texts import texts
 from edgeft.dataset.findings import Finding, FindingsError, Place
-from edgeft.dataset.fitting import Limit, fit
+from edgeft.dataset.fitting import Limit, fit, fit_prompt
 from edgeft.dataset.mask import Example
 from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import TokenizerView
@@ -24,12 +24,14 @@ _TOGETHER = 256
 class Lengths:
     """The lengths of the records of one split.
 
-    With a tokenizer the records become what the tokens stage makes of them: what cannot be trained is found, too.
+    With a tokenizer the records become what the tokens stage makes of them: what cannot be trained is found, too. Of
+    those that are `answered`, the test records, only the prompts have to fit.
     """
 
-    def __init__(self, settings: CheckSettings, tokenizer: TokenizerView | None) -> None:
+    def __init__(self, settings: CheckSettings, tokenizer: TokenizerView | None, *, answered: bool = False) -> None:
         self._settings = settings
         self._tokenizer = tokenizer
+        self._answered = answered
         self._waiting: list[Record] = []
         self._lengths = array("q")
         self._longest: Place | None = None
@@ -85,13 +87,26 @@ class Lengths:
         self._trained += sum(sum(example.trained) for example in examples)
         yield from examples[0].apart
         if length > self._settings.max_tokens:
-            self._over += 1
-            yield self._too_long(record, examples, length, tokenizer)
+            found = (
+                self._prompt_too_long(record, tokenizer)
+                if self._answered
+                else [self._too_long(record, examples, length, tokenizer)]
+            )
+            self._over += len(found)
+            yield from found
 
     def _measure(self, record: Record, length: int) -> None:
         self._lengths.append(length)
         if length > self._most:
             self._most, self._longest = length, record.place
+
+    def _prompt_too_long(self, record: Record, tokenizer: TokenizerView) -> list[Finding]:
+        if record.is_text:  # an error whatever its length
+            return []
+        try:
+            return fit_prompt(record, tokenizer, Limit(self._settings.max_tokens, self._settings.over_length))[1]
+        except FindingsError as error:
+            return error.findings
 
     def _too_long(self, record: Record, examples: Sequence[Example], length: int, tokenizer: TokenizerView) -> Finding:
         most, fate = self._settings.max_tokens, self._settings.over_length

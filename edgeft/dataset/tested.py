@@ -1,0 +1,56 @@
+"""Test records, a list at a time: those whose prompts can be answered, and what keeps the others from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeft.dataset.findings import Finding, FindingsError
+from edgeft.dataset.fitting import Limit, fit_prompt
+from edgeft.dataset.split import prompt_key
+from edgeft.dataset.tokenizer import OpenTokenizer, TokenizerView
+from edgeft.dataset.tokenizing import Work
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What became of a `Work` of test records: the JSON lines of those that are answered, with hashes of their prompts.
+
+    The hashes are of the prompts as they were given, as those of the training records are.
+    """
+
+    lines: list[str]
+    prompts: list[int]
+    findings: list[Finding]
+
+
+@dataclass(frozen=True)
+class PromptFitter:
+    """How test records are held to the limit; `open()` gives the function that does it, in a worker process."""
+
+    tokenizer: OpenTokenizer
+    limit: Limit
+
+    def open(self) -> _Worker:
+        """Opens the tokenizer."""
+        return _Worker(self.tokenizer(), self.limit)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    tokenizer: TokenizerView
+    limit: Limit
+
+    def __call__(self, work: Work) -> Tested:
+        done = Tested([], [], list(work.findings))
+        for record in work.records:
+            try:
+                kept, found = fit_prompt(record, self.tokenizer, self.limit)
+            except FindingsError as error:
+                done.findings.extend(error.findings)
+                continue
+            done.findings.extend(found)
+            if kept is not None:
+                done.lines.append(kept.to_json())
+                done.prompts.append(prompt_key(record))
+        done.findings.sort(key=lambda finding: finding.place)
+        return done
