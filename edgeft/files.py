@@ -40,7 +40,8 @@ def count_lines(path: Path) -> int:
 
 def sha256_json(value: object) -> str:
     """Returns the hex SHA-256 of a JSON value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def list_files(root: Path) -> list[Path]:

@@ -5,8 +5,12 @@ The same figures as llama.cpp's tools/imatrix, from hooks on the model in torch,
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,12 +23,14 @@ from edgeft.artifacts import Checkpoint, Tokens
 from edgeft.config import ImatrixConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError
+from edgeft.files import sha256_json
 from edgeft.hf.experts import ExpertInputs, column_squares
 from edgeft.imatrix_file import Imatrix, Squares, merge_imatrices, read_imatrix, write_imatrix
 from edgeft.progress import Progress, silent
 
 _SAVE_SECONDS = 60
 _OUTPUT = "output.weight"
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Chunk = Sequence[int]
 
@@ -47,18 +53,21 @@ def measured_texts(
     """Returns the chunks of every text by its name: of the records that were trained, and of text files.
 
     Records stand one behind another, as the model saw them; a chunk of a file begins with the model's BOS where it
-    has one. Raises EdgeftError for files that are missing or no UTF-8.
+    has one. A file that is named twice counts once; others of one name are numbered. Raises EdgeftError for files that
+    are missing or no UTF-8.
     """
     hf.quiet()
-    texts = {}
+    texts: dict[str, list[list[int]]] = {}
     if tokens is not None:
         ids = TokenizedExamples(tokens.path / "train").ids[: config.tokens].tolist()
         texts["training records"] = list(chunk_tokens(ids, config.chunk_tokens, None))
-    for path in files:
+    for path in {path.resolve(): path for path in files}.values():
         tokenizer = hf.load_tokenizer(checkpoint.path)
         ids = hf.encode(tokenizer, _read(path))
         bos_id = tokenizer.bos_token_id if ids[:1] == [tokenizer.bos_token_id] else None
-        texts[path.name] = list(chunk_tokens(ids[: config.tokens], config.chunk_tokens, bos_id))
+        numbered = (f"{path.name} ({number})" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([path.name], numbered) if name not in texts)
+        texts[name] = list(chunk_tokens(ids[: config.tokens], config.chunk_tokens, bos_id))
     return texts
 
 
@@ -82,29 +91,28 @@ def make_imatrix(
     """Runs a model over chunks of tokens and writes what went into its weights to the file `out`, in GGUF form.
 
     `load` gives the model, `names` are the GGUF names of its tensors, `texts` the chunks of each text. A file
-    `out`.partial of the same texts, which a killed run left, is gone on from. Raises EdgeftError when there is no
-    chunk, and when an activation is not finite.
+    `out`.partial of the same model and the same tokens, which a killed run left, is gone on from. Raises EdgeftError
+    when there is no chunk, and when an activation is not finite.
     """
     hf.quiet()
     chunks = [chunk for part in texts.values() for chunk in part]
     if not chunks:
-        raise EdgeftError(
-            f"the text is shorter than one chunk of {config.chunk_tokens} tokens",
-            where="imatrix.chunk_tokens",
-            remedy="give more text, or make chunks smaller",
-        )
+        what = f"the text is shorter than one chunk of {config.chunk_tokens} tokens"
+        raise EdgeftError(what, "imatrix.chunk_tokens", "give more text, or make chunks smaller")
     datasets = [f"{name}: {len(part)} chunks" for name, part in texts.items()]
-    partial = out.with_name(out.name + ".partial")
-    before = _resumable(partial, datasets, config.chunk_tokens)
+    model, partial = load(), out.with_name(out.name + ".partial")
+    measured = sha256_json([_fingerprint(model), list(texts.items()), config.output])
+    before = _resumable(partial, measured)
     done = before.chunk_count if before else 0
-    squares = _Collector(load(), names, output=config.output)
+    squares = _Collector(model, names, output=config.output)
     saved = time.monotonic()
     for start in range(done, len(chunks), config.batch_size):
         progress(start, len(chunks), "chunks of text")
         batch = chunks[start : start + config.batch_size]
         squares.run(batch)
         if time.monotonic() - saved > _SAVE_SECONDS:
-            write_imatrix(_joined(before, squares.imatrix(datasets, start + len(batch) - done, config)), partial)
+            so_far = _joined(before, squares.imatrix(datasets, start + len(batch) - done, config))
+            write_imatrix(replace(so_far, measured=measured), partial)
             saved = time.monotonic()
     imatrix = _joined(before, squares.imatrix(datasets, len(chunks) - done, config))
     write_imatrix(imatrix, out)
@@ -113,11 +121,28 @@ def make_imatrix(
     return imatrix
 
 
-def _resumable(partial: Path, datasets: Sequence[str], n_tokens: int) -> Imatrix | None:
-    if not partial.is_file():
+def _resumable(partial: Path, measured: str) -> Imatrix | None:
+    """Returns what a killed run left, if it measured the same."""
+    try:
+        left = read_imatrix(partial)
+    except EdgeftError:  # there is none, or it is something else
         return None
-    left = read_imatrix(partial)
-    return left if list(left.datasets) == list(datasets) and left.chunk_tokens == n_tokens else None
+    return left if left.measured == measured else None
+
+
+def _fingerprint(model: hf.PreTrainedModel) -> str:
+    """Returns a SHA-256 of a model's configuration and of sums of its weights' bits, in which every weight counts.
+
+    Sums of whole numbers are exact, whatever their order.
+    """
+    said = json.loads(model.config.to_json_string())
+    said.pop("_name_or_path", None)  # a model may be moved
+    digest = hashlib.sha256(sha256_json(said).encode())
+    for name, weight in model.state_dict().items():
+        bits = weight.view(_BITS[weight.element_size()]).cpu().numpy()
+        sums = bits.reshape(-1, *bits.shape[-1:]).sum(0, dtype=np.int64)
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode() + sums.tobytes())
+    return digest.hexdigest()
 
 
 def _joined(before: Imatrix | None, now: Imatrix) -> Imatrix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from edgeft.errors import EdgeftError
 from edgeft.files import replacing
 
 _KEYS = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
+_UNFINISHED = "edgeft.imatrix.measured"
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 
 
@@ -39,12 +40,18 @@ class Squares:
 
 @dataclass(frozen=True)
 class Imatrix:
-    """Squares by tensor name, and what they were measured on: texts, and chunks of `chunk_tokens` tokens."""
+    """Squares by tensor name, and what they were measured on: texts, and chunks of `chunk_tokens` tokens.
+
+    Attributes:
+        chunk_tokens: 1 where it was read from the form before GGUF, which counts chunks and does not tell their size.
+        measured: in a file that is not finished, a hash of what is measured; empty in others.
+    """
 
     squares: Mapping[str, Squares]
     datasets: Sequence[str]
     chunk_count: int
     chunk_tokens: int
+    measured: str = ""
 
     def means(self) -> dict[str, npt.NDArray[np.float32]]:
         """Returns the mean squares by tensor name."""
@@ -52,7 +59,13 @@ class Imatrix:
 
 
 def merge_imatrices(matrices: Sequence[Imatrix]) -> Imatrix:
-    """Returns the imatrix of all the texts together; raises EdgeftError when they are not of one model."""
+    """Returns the imatrix of all the texts together; raises EdgeftError when they are not of one model.
+
+    Counts of chunks are made counts of tokens, with the chunks of the first that tells the size of its own: else a
+    matrix in the old form would weigh as little as its few chunks beside the tokens of others.
+    """
+    size = next((matrix.chunk_tokens for matrix in matrices if matrix.chunk_tokens > 1), 1)
+    matrices = [_in_tokens(matrix, size) for matrix in matrices]
     squares: dict[str, Squares] = dict(matrices[0].squares)
     for other in matrices[1:]:
         for name, more in other.squares.items():
@@ -61,12 +74,26 @@ def merge_imatrices(matrices: Sequence[Imatrix]) -> Imatrix:
                 continue
             held = squares[name]
             if held.sums.shape != more.sums.shape:
-                raise EdgeftError(
-                    f"importance matrices of different models: {name} is {held.sums.shape} and {more.sums.shape}"
-                )
+                raise _unlike(name, held, more)
             squares[name] = Squares(held.sums + more.sums, held.counts + more.counts)
     datasets = list(dict.fromkeys(name for matrix in matrices for name in matrix.datasets))
     return Imatrix(squares, datasets, sum(matrix.chunk_count for matrix in matrices), matrices[0].chunk_tokens)
+
+
+def _in_tokens(matrix: Imatrix, chunk_tokens: int) -> Imatrix:
+    """Returns a matrix with counts of tokens, given the size of the chunks where the matrix does not tell it."""
+    if matrix.chunk_tokens != 1 or chunk_tokens == 1:
+        return matrix
+    size = np.float32(chunk_tokens)
+    squares = {name: Squares(of_one.sums * size, of_one.counts * size) for name, of_one in matrix.squares.items()}
+    return replace(matrix, squares=squares, chunk_tokens=chunk_tokens)
+
+
+def _unlike(name: str, one: Squares, other: Squares) -> EdgeftError:
+    if one.sums.size == other.sums.size:
+        what = "one importance matrix has a count for each expert, the other, in the old form, one for all"
+        return EdgeftError(what, name, "merge what is in GGUF form")
+    return EdgeftError(f"importance matrices of different models: {name} is {one.sums.shape} and {other.sums.shape}")
 
 
 def write_imatrix(imatrix: Imatrix, path: Path) -> None:
@@ -77,6 +104,8 @@ def write_imatrix(imatrix: Imatrix, path: Path) -> None:
         writer.add_array(_KEYS[0], list(imatrix.datasets))
         writer.add_uint32(_KEYS[1], imatrix.chunk_count)
         writer.add_uint32(_KEYS[2], imatrix.chunk_tokens)
+        if imatrix.measured:
+            writer.add_string(_UNFINISHED, imatrix.measured)
         for name in sorted(imatrix.squares):
             squares = imatrix.squares[name]
             writer.add_tensor(name + _SUMS, squares.sums)
@@ -128,11 +157,12 @@ def _read_gguf(path: Path) -> Imatrix:
         squares[name] = Squares(tensors[name + _SUMS].reshape(len(counts), -1), counts)
     datasets = [str(name) for name in fields[_KEYS[0]].contents()] if _KEYS[0] in fields else []
     chunks, tokens = (int(fields[key].contents()) if key in fields else 0 for key in _KEYS[1:])
-    return Imatrix(squares, datasets, chunks, tokens)
+    measured = str(fields[_UNFINISHED].contents()) if _UNFINISHED in fields else ""
+    return Imatrix(squares, datasets, chunks, tokens, measured)
 
 
 def _read_legacy(content: bytes) -> Imatrix:
-    """Reads means times calls; how many matrices a tensor has is not in the file, so they are one."""
+    """Reads means times calls, one for a chunk; how many matrices a tensor has is not in the file, so they are one."""
     words = _Words(content)
     squares: dict[str, Squares] = {}
     for _ in range(words.number()):

@@ -188,6 +188,12 @@ def test_types_that_cannot_be_made(project: Path, tiny_f32: GgufFile, type_name:
     assert not (project / "run").exists()
 
 
+def test_a_pattern_that_matches_no_tensor_is_refused_before_training(project: Path) -> None:
+    words = refused("run", "-c", project / "edgeft.toml", "--set", 'quantize.tensor_types={ ffn_downn = "Q8_0" }')
+    assert "no tensor of the file has a match" in words and "ffn_down" in words
+    assert made(project) == []
+
+
 def test_malformed_records(project: Path) -> None:
     path = project / "train.jsonl"
     path.write_text(path.read_text() + '{"messages": [\n{"messages": []}\n')

@@ -64,6 +64,29 @@ def test_matrices_add_up() -> None:
         merge_imatrices([first, some(5, experts=4)])
 
 
+def test_the_old_form_weighs_in_a_merge_what_the_gguf_form_of_it_weighs(tmp_path: Path) -> None:
+    """Its counts are of chunks, those of the other of tokens."""
+    name = "blk.0.attn_q.weight"
+    first, second = (Imatrix({name: some(seed).squares[name]}, ["a.txt"], 5, 8) for seed in (7, 8))
+    write_imatrix(second, tmp_path / "im.gguf")
+    write_legacy_imatrix(second, tmp_path / "im.dat")
+    new, old = (read_imatrix(tmp_path / file) for file in ("im.gguf", "im.dat"))
+    wanted = (first.means()[name] + second.means()[name]) / 2
+    for order in ([first, new], [first, old], [old, first]):
+        both = merge_imatrices(order)
+        # A float32 product and a quotient by the calls.
+        np.testing.assert_allclose(both.means()[name], wanted, rtol=1e-6)
+        assert both.squares[name].counts.tolist() == [80]
+        assert both.chunk_tokens == 8
+    assert merge_imatrices([old, old]).squares[name].counts.tolist() == [10]
+
+
+def test_the_old_form_has_no_counts_of_experts_to_merge(tmp_path: Path) -> None:
+    write_legacy_imatrix(some(9), tmp_path / "im.dat")
+    with pytest.raises(EdgeftError, match=r"ffn_up_exps\.weight: one .* has a count for each expert"):
+        merge_imatrices([some(9), read_imatrix(tmp_path / "im.dat")])
+
+
 def test_what_is_no_importance_matrix_is_refused(tmp_path: Path) -> None:
     write_imatrix(some(6), tmp_path / "im.gguf")
     write_legacy_imatrix(some(6), tmp_path / "im.dat")

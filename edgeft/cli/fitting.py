@@ -13,7 +13,7 @@ from edgeft.artifacts import GgufFile, Tokens, open_trained
 from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, SIZE, checkpoint_named, shown
 from edgeft.console import Output
 from edgeft.errors import EdgeftError
-from edgeft.files import human_size, json_text, write_text
+from edgeft.files import human_size, json_text, require_writable, write_text
 from edgeft.pareto import TradeOff, pareto_svg
 from edgeft.quant_types import canonical_type
 
@@ -56,8 +56,13 @@ def fit(
     from edgeft.quantize.assignment import frontier
     from edgeft.quantize.budget import matrix_bytes
     from edgeft.quantize.passages import passages
+    from edgeft.quantize.run import require_apart
 
     output, gguf = Output(), GgufFile.open(source)
+    made = [path for path in (out, picture) if path is not None]
+    require_writable(made)
+    for path in made:
+        require_apart(gguf, path)
     types = [canonical_type(name) for name in compare]
     chosen = passages(Tokens(asked["tokens_folder"]), asked["positions"])
     costs = _costs(output, chosen, asked)

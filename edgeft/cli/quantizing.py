@@ -18,14 +18,22 @@ from edgeft.errors import EdgeftError, Problem
 from edgeft.files import human_size, json_text
 
 
+def _at_least(key: str) -> click.IntRange:
+    """The range of an option that is a key of the configuration's [imatrix], which says the least."""
+    (least,) = (limit.ge for limit in ImatrixConfig.model_fields[key].metadata if hasattr(limit, "ge"))
+    return click.IntRange(min=least)
+
+
 @click.command()
 @click.argument("model", type=str)
 @click.option("--text", "texts", type=FILE, multiple=True, help="a text file to measure on; may be repeated")
 @click.option("--tokens", "tokens_folder", type=FOLDER, help="the tokens/ folder of a run: measure on its records")
 @click.option("--merge", "others", type=FILE, multiple=True, help="an importance matrix to add; may be repeated")
 @click.option("--out", type=FILE, required=True, help="the file; .dat for the form before GGUF")
-@click.option("--most-tokens", type=AT_LEAST_ONE, default=100_000, show_default=True, help="tokens of each text")
-@click.option("--chunk-tokens", type=AT_LEAST_ONE, default=512, show_default=True, help="tokens seen together")
+@click.option("--most-tokens", type=_at_least("tokens"), default=100_000, show_default=True, help="tokens of each text")
+@click.option(
+    "--chunk-tokens", type=_at_least("chunk_tokens"), default=512, show_default=True, help="tokens seen together"
+)
 @click.option("--output-matrix", is_flag=True, help="measure the output matrix, too")
 def imatrix(
     model: str,
@@ -96,14 +104,14 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
         taken = asdict(footprint(smaller, asked["n_ctx"]))
         rows.append({"type": recipe.file_type, "file": str(target), **taken})
         if asked["base"] is not None:
-            left = _survival(output, asked["base"], asked["adapter"], smaller)
+            left = _survival(output, asked["base"], asked["adapter"], gguf, smaller)
             rows[-1] |= {"survival": left["overall"]}
     if as_json:
         click.echo(json_text(rows))
     else:
         _tell(output, gguf, rows, asked)
     if problems:
-        raise EdgeftError(problems)
+        raise EdgeftError(dict.fromkeys(problems))  # what is wrong for all types is said once
 
 
 def _tell(output: Output, gguf: GgufFile, rows: list[dict[str, Any]], asked: dict[str, Any]) -> None:
@@ -119,7 +127,7 @@ def _tell(output: Output, gguf: GgufFile, rows: list[dict[str, Any]], asked: dic
             output.line(f"{place}.survival.json: {describe_survival({'overall': row['survival']})}")
 
 
-def _survival(output: Output, base: str, adapter: Path, gguf: GgufFile) -> dict[str, Any]:
+def _survival(output: Output, base: str, adapter: Path, source: GgufFile, gguf: GgufFile) -> dict[str, Any]:
     """Measures what a file has left of the training, and says so beside it."""
     from edgeft.convert.survival import measure_survival
     from edgeft.merge import merged_weights
@@ -128,4 +136,4 @@ def _survival(output: Output, base: str, adapter: Path, gguf: GgufFile) -> dict[
     weights = merged_weights(checkpoint, open_trained(adapter), "original")
     report = gguf.path.with_name(f"{gguf.path.name}.survival.json")
     with output.progress("survival") as progress:
-        return measure_survival(weights, checkpoint, gguf, report, progress)
+        return measure_survival(weights, checkpoint, gguf, report, progress, unquantized=source)

@@ -6,10 +6,10 @@ is Q(W + d) - Q(W): beside what survives, rounding that W + d and W do not share
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ from gguf.quants import dequantize
 
 from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.convert.families import plan_of
-from edgeft.convert.plan import FoundTensor
+from edgeft.convert.plan import FoundTensor, PlannedTensor
+from edgeft.convert.tensors import MATRIX_TYPES, stored_type
 from edgeft.files import write_json
 from edgeft.llamacpp.blocks import PLAIN_TYPES, quantize_rows
 from edgeft.progress import Progress, silent
@@ -72,13 +73,20 @@ class _Sums:
 
 
 def measure_survival(
-    weights: TunedWeights, source: Checkpoint, gguf: GgufFile, out: Path | None = None, progress: Progress = silent
+    weights: TunedWeights,
+    source: Checkpoint,
+    gguf: GgufFile,
+    out: Path | None = None,
+    progress: Progress = silent,
+    *,
+    unquantized: GgufFile | Literal["f32", "f16", "bf16"],
 ) -> dict[str, Any]:
     """Measures what a file quantized from `weights` kept of the training; writes it to the JSON file `out` if given.
 
-    `source` is the base's checkpoint. Covers the tensors that the adapter changes and whose type ggml quantizes without
-    an importance matrix; a file made with one rounds differently, and is measured as if it had none. Returns `overall`
-    and `tensors`, by name.
+    `source` is the base's checkpoint; `unquantized` the file that the quantized one was made from, or where there is
+    none, the type of the matrices that it would have. Covers the tensors that the adapter changes and whose type ggml
+    quantizes without an importance matrix; a file made with one rounds differently, and is measured as if it had none.
+    Returns `overall` and `tensors`, by name.
     """
     stored = {tensor.name: tensor for tensor in GGUFReader(gguf.path).tensors}
     plan = plan_of({**source.config(), **weights.config_changes}, str(source.path / "config.json"))
@@ -87,11 +95,12 @@ def measure_survival(
         for tensor in plan.find(weights.specs, str(source.path))
         if weights.adapted.issuperset(tensor.sources) and stored[tensor.planned.name].tensor_type.name in PLAIN_TYPES
     ]
+    rounded = _rounded_types(unquantized)
     overall, tensors = _Sums(), {}
     for done, tensor in enumerate(found):
         progress(done, len(found), tensor.planned.name)
         kind = stored[tensor.planned.name].tensor_type
-        sums = _measure(weights, tensor, stored[tensor.planned.name])
+        sums = _measure(weights, tensor, stored[tensor.planned.name], rounded(tensor.planned))
         overall.add(sums)
         tensors[tensor.planned.name] = {"type": kind.name, **asdict(sums.result())}
     progress(len(found), len(found))
@@ -101,7 +110,19 @@ def measure_survival(
     return content
 
 
-def _measure(weights: TunedWeights, found: FoundTensor, stored: ReaderTensor) -> _Sums:
+def _rounded_types(unquantized: GgufFile | Literal["f32", "f16", "bf16"]) -> Callable[[PlannedTensor], torch.dtype]:
+    """Returns what tells the type that a tensor has before it is quantized."""
+    if isinstance(unquantized, str):
+        matrix_type = MATRIX_TYPES[unquantized]
+        return lambda tensor: stored_type(tensor.name, tensor.shape, matrix_type).torch
+    by_kind = {kind.ggml: kind.torch for kind in MATRIX_TYPES.values()}
+    parts = (GGUFReader(part) for part in unquantized.parts)
+    kinds = {tensor.name: tensor.tensor_type for part in parts for tensor in part.tensors}
+    # One that was quantized already was made of an F16, unless asked otherwise.
+    return lambda tensor: by_kind.get(kinds[tensor.name], torch.float16)
+
+
+def _measure(weights: TunedWeights, found: FoundTensor, stored: ReaderTensor, rounded: torch.dtype) -> _Sums:
     kind, width = stored.tensor_type, found.planned.shape[-1]
     before, after = (
         found.planned.make(*parts).reshape(-1, width)
@@ -110,8 +131,8 @@ def _measure(weights: TunedWeights, found: FoundTensor, stored: ReaderTensor) ->
     chosen = np.linspace(0, len(before) - 1, min(len(before), max(1, _MOST_WEIGHTS // width))).astype(int)
     picked = torch.from_numpy(chosen)
     trained = (after[picked] - before[picked]).double().numpy()
-    # llama.cpp quantizes what the unquantized file holds, in F16 unless asked otherwise.
-    without = quantize_rows(before[picked].half().float().numpy(), kind.name)
+    # llama.cpp quantizes what the unquantized file holds.
+    without = quantize_rows(before[picked].float().to(rounded).float().numpy(), kind.name)
     with_training = stored.data.reshape(len(before), -1)[chosen]
     left = dequantize(with_training, kind).astype(np.float64) - dequantize(without, kind)
     sums = _Sums()

@@ -31,9 +31,13 @@ def require_sources(graph: Graph) -> None:
 def require_trainable(graph: Graph) -> None:
     """Raises EdgeftError unless device, packages and method can train, and the base can be converted."""
     from edgeft import hf
-    from edgeft.convert import require_convertible
+    from edgeft.convert import require_convertible, tensor_names
+    from edgeft.quantize.patterns import require_matches
     from edgeft.train.methods import require_method
 
     require_method(graph.base, graph.config.train, graph.config.merge.base)
     hf.require_reporters(graph.config.train.report_to)
     require_convertible(graph.base, graph.convert_config)
+    if graph.config.converter is None:
+        # An adapter may make one matrix for both ends two.
+        require_matches(graph.config.quantize.tensor_types, [*tensor_names(graph.base).values(), "output.weight"])

@@ -25,7 +25,7 @@ from edgeft.quantize.assignment import Assignment, frontier, within_kld, within_
 from edgeft.quantize.costs import TensorCosts
 from edgeft.quantize.passages import Passage
 from edgeft.quantize.recipe import Recipe
-from edgeft.quantize.run import quantize
+from edgeft.quantize.run import quantize, require_apart
 from edgeft.quantize.speed import tokens_per_second
 
 _TRIES = 6
@@ -114,9 +114,11 @@ def quantize_to_budget(
 
     What single tensors cost is added up to choose, then the file is built and measured; where the sum was wrong, by
     so much, it is chosen again, at most a few times. A speed is searched for by halves: the best file that `speed`
-    finds fast enough. Raises EdgeftError, with the nearest that can be had, when no file is within the budget; then
-    there is no `out`.
+    finds fast enough. Raises EdgeftError, with the nearest that can be had, when no file is within the budget, and for
+    an `out` that is the source; then nothing is written there.
     """
+    require_apart(source, out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         numbers = itertools.count()
 
@@ -220,4 +222,5 @@ def matrix_bytes(source: GgufFile, costs: Sequence[TensorCosts]) -> int:
     from gguf import GGUFReader
 
     names = {cost.name for cost in costs}
-    return sum(int(tensor.n_bytes) for tensor in GGUFReader(source.path).tensors if tensor.name in names)
+    tensors = (tensor for part in source.parts for tensor in GGUFReader(part).tensors)
+    return sum(int(tensor.n_bytes) for tensor in tensors if tensor.name in names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from edgeft.config import QuantizeConfig
 from edgeft.errors import EdgeftError, Problem
 from edgeft.quant_types import NEEDS_IMATRIX, canonical_tensor_type, canonical_type
+from edgeft.quantize.patterns import pattern_problems
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Recipe:
 
     Attributes:
         file_type: llama.cpp's name of the whole, which chooses the type of each tensor that nothing else names.
-        tensors: types by pattern, a regular expression searched in the tensor's name; the first that matches holds.
+        tensors: types by pattern, a regular expression searched in the tensor's name; the first that matches holds. It
+            is one for Python and for llama.cpp alike.
         output: type of `output.weight`, which wins over `tensors`; None leaves it to the file type.
         embedding: type of `token_embd.weight`, likewise.
         pure: every tensor gets the file type's own, none a larger one.
@@ -44,10 +45,7 @@ class Recipe:
         tensors = {}
         for pattern, type_name in self.tensors.items():
             tensors[pattern] = _or_problem(canonical_tensor_type, type_name, f"tensor type of {pattern}", problems)
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                problems.append(Problem(f"no regular expression: {error}", f"tensor pattern {pattern!r}"))
+            problems += pattern_problems(pattern, f"tensor pattern {pattern!r}")
         output, embedding = (
             None if value is None else _or_problem(canonical_tensor_type, value, key, problems)
             for key, value in (("output type", self.output), ("embedding type", self.embedding))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gguf import GGML_QUANT_VERSION
+from gguf import GGML_QUANT_VERSION, GGUFReader
 
 from edgeft.artifacts import GgufFile
 from edgeft.errors import EdgeftError, Problem
@@ -20,6 +20,7 @@ from edgeft.imatrix_file import read_imatrix
 from edgeft.llamacpp.quantizer import QuantizationPlan, imatrix_keys
 from edgeft.progress import Progress, silent
 from edgeft.quant_types import FTYPE, NEEDS_IMATRIX, TENSOR_TYPE, canonical_tensor_type
+from edgeft.quantize.patterns import require_matches
 from edgeft.quantize.recipe import IMATRIX_REMEDY, Recipe
 
 _TENSOR_LINE = re.compile(r"\[\s*(\d+)/\s*(\d+)\]\s+(\S+)")
@@ -50,15 +51,33 @@ def quantize(
 
     `threads` 0 takes all cores. Tensors whose row size is no multiple of the type's block (256 for K-types) become a
     larger type; the count goes to the last progress line. Raises EdgeftError for an unknown type, one that needs an
-    imatrix, an imatrix of another model, too little disk, or when llama.cpp fails; `out` then does not exist.
+    imatrix, an imatrix of another model, a pattern that matches no tensor, an `out` that is the source, too little
+    disk, or when llama.cpp fails; nothing is then written.
     """
     recipe = (Recipe(recipe) if isinstance(recipe, str) else recipe).checked()
+    require_apart(source, out)
+    if recipe.tensors and (names := _tensor_names(source)):
+        require_matches(recipe.tensors, names)
     require_free_disk(out.parent, source.size_bytes, f"quantizing to {recipe.file_type}")
     with replacing(out) as partial:
         _run_worker(_job(source, recipe, partial, threads), recipe.file_type, progress)
         if not partial.is_file():
             raise EdgeftError("llama.cpp wrote no file", where=str(source.path))
     return GgufFile.open(out)
+
+
+def require_apart(source: GgufFile, out: Path) -> None:
+    """Raises EdgeftError where a file `out` would take the place of the source or of one of its parts."""
+    if any(part.exists() and out.exists() and part.samefile(out) for part in source.parts):
+        raise EdgeftError("this is the file that is quantized", str(out), "name another file: this one would be lost")
+
+
+def _tensor_names(source: GgufFile) -> list[str]:
+    """Returns the names of a file's tensors; none for a broken file, of which llama.cpp will say what is wrong."""
+    try:
+        return [tensor.name for part in source.parts for tensor in GGUFReader(part).tensors]
+    except (ValueError, IndexError):
+        return []
 
 
 def plan_quantization(source: GgufFile, recipe: Recipe) -> QuantizationPlan:
@@ -68,6 +87,7 @@ def plan_quantization(source: GgufFile, recipe: Recipe) -> QuantizationPlan:
     """
     recipe = recipe.checked()
     seen = _run_worker(_job(source, recipe, None, 1), recipe.file_type, silent)
+    require_matches(recipe.tensors, seen.types)
     keys: dict[str, int | str] = {"general.quantization_version": GGML_QUANT_VERSION}
     keys["general.file_type"] = FTYPE[recipe.file_type]
     importance = {}

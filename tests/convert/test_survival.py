@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Literal
 
 import gguf
 import numpy as np
@@ -69,7 +71,7 @@ def test_a_large_update_survives_and_a_small_one_is_rounded_away(
         for type_name in ("Q8_0", "Q2_K"):
             gguf_file = quantize(source, type_name, tmp_path / f"{name}-{type_name}.gguf", threads=1)
             report = tmp_path / f"{name}-{type_name}.json"
-            content = measure_survival(weights, base, gguf_file, report)
+            content = measure_survival(weights, base, gguf_file, report, unquantized=source)
             assert json.loads(report.read_text()) == content
             assert content["tensors"].keys() == {
                 f"blk.{block}.{part}.weight" for block in (0, 1) for part in ("attn_q", "attn_v", "ffn_down")
@@ -88,7 +90,7 @@ def test_the_figures_are_those_of_all_weights(base: Checkpoint, adapter: Adapter
     for name, weights in (("without", CheckpointWeights(base)), ("with", tuned)):
         source = convert(weights, base, ConvertConfig(random_texts=0), tmp_path / f"{name}.gguf")
         files[name] = quantize(source, "Q4_K_M", tmp_path / f"{name}-q.gguf", threads=1)
-    content = measure_survival(tuned, base, files["with"])
+    content = measure_survival(tuned, base, files["with"], unquantized="f16")
     one, two = ({t.name: t for t in gguf.GGUFReader(file.path).tensors} for file in files.values())
     for name, figures in content["tensors"].items():
         pair = [gguf.dequantize(side[name].data, side[name].tensor_type).astype(float) for side in (one, two)]
@@ -99,6 +101,26 @@ def test_the_figures_are_those_of_all_weights(base: Checkpoint, adapter: Adapter
             assert figures["cosine"] == pytest.approx(cosine, rel=1e-6)
             assert figures["norm_ratio"] == pytest.approx(np.sqrt((left**2).sum() / (trained**2).sum()), rel=1e-6)
     assert torch.isfinite(torch.tensor(content["overall"]["cosine"]))
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f32"])
+def test_weights_that_f16_cannot_hold_are_measured(
+    base: Checkpoint, adapter: Adapter, tmp_path: Path, dtype: Literal["bf16", "f32"]
+) -> None:
+    """They are rounded as the unquantized file was, of which the type or the file itself is named."""
+    shutil.copytree(base.path, tmp_path / "large")
+    tensors = load_file(tmp_path / "large" / "model.safetensors")
+    tensors["model.layers.1.self_attn.q_proj.weight"][3, 5] = 100_000
+    save_file(tensors, tmp_path / "large" / "model.safetensors", metadata={"format": "pt"})
+    large = Checkpoint.open(tmp_path / "large")
+    weights, config = MergedWeights(CheckpointWeights(large), adapter), ConvertConfig(dtype=dtype, random_texts=0)
+    source = convert(weights, large, config, tmp_path / "m.gguf", split_max_bytes=500_000)
+    assert len(source.parts) > 1
+    quantized = quantize(source, "Q8_0", tmp_path / "q.gguf", threads=1)
+    content = measure_survival(weights, large, quantized, unquantized=source)
+    assert content == measure_survival(weights, large, quantized, unquantized=dtype)
+    assert content["tensors"]["blk.0.attn_q.weight"]["cosine"] > 0.99
+    assert "blk.1.attn_q.weight" in content["tensors"]
 
 
 def _checkpoint_name(name: str) -> str:

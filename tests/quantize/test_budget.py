@@ -24,7 +24,7 @@ from edgeft.errors import EdgeftError
 from edgeft.hf.experts import expert_matrices
 from edgeft.llamacpp.blocks import dequantize_rows, quantize_rows
 from edgeft.quantize import Recipe, quantize
-from edgeft.quantize.budget import Budget, FileDivergence, quantize_to_budget
+from edgeft.quantize.budget import Budget, FileDivergence, matrix_bytes, quantize_to_budget
 from edgeft.quantize.costs import TensorCosts, read_costs, write_costs
 from edgeft.quantize.passages import Passage
 from edgeft.quantize.sensitivity import as_coded, measure_sensitivity
@@ -114,6 +114,20 @@ def test_a_size_is_kept_and_beats_the_fixed_recipe_of_that_size(case: Case, tmp_
     assert fitted.gguf.size_bytes <= fixed.size_bytes
     assert fitted.measured_kld == pytest.approx(case.measure(fitted.gguf))
     assert fitted.measured_kld < case.measure(fixed)
+
+
+def test_a_source_in_several_files_is_one_source(case: Case, tmp_path: Path) -> None:
+    """Its matrices count wherever they are, so the same budget gives the same file."""
+    config = ConvertConfig(dtype="f32", random_texts=0)
+    weights = CheckpointWeights(case.checkpoint)
+    parts = convert(weights, case.checkpoint, config, tmp_path / "parts.gguf", split_max_bytes=1_000_000)
+    assert len(parts.parts) > 2
+    assert matrix_bytes(parts, case.costs) == matrix_bytes(case.source, case.costs)
+    budget = Budget(max_size_bytes=quantize(case.source, "Q4_K_M", tmp_path / "fixed.gguf").size_bytes)
+    fitted = quantize_to_budget(parts, case.costs, budget, lambda gguf: 0.0, tmp_path / "new" / "fitted.gguf")
+    rest_bytes = parts.size_bytes - matrix_bytes(parts, case.costs)
+    assert budget.max_size_bytes is not None
+    assert budget.max_size_bytes - rest_bytes < fitted.gguf.size_bytes <= budget.max_size_bytes
 
 
 def test_a_divergence_is_kept_by_the_file_that_is_built(case: Case, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edgeft.cli import main
+from edgeft.cli import fitting, main
 
 
 def fit(run: Path, *options: str | Path) -> Result:
@@ -41,6 +41,35 @@ def test_a_fixed_type_beside_fitted_files(run: Path) -> None:
     assert fixed["label"] == "Q4_K_M" and same_size["size_bytes"] <= fixed["size_bytes"]
     assert [one["kind"] for one in (fixed, same_size, same_kld)] == ["fixed", "fitted", "fitted"]
     assert sorted(path.name for path in run.glob("*.gguf")) == ["base.gguf"]
+
+
+def test_missing_folders_are_made(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "no" / "dir" / "q.gguf"
+    result = fit(run, "--max-size", "0.4MB", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in out.parent.iterdir()] == ["q.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "file/q.gguf"], "file/q.gguf: cannot be written"),
+        (["--out", "q.gguf", "--svg", "file/q.svg"], "file/q.svg: cannot be written"),
+        (["--out", "base.gguf"], "base.gguf: this is the file that is quantized"),
+        (["--out", "q.gguf", "--svg", "base.gguf"], "base.gguf: this is the file that is quantized"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_measured(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("base.gguf").symlink_to(run / "base.gguf")
+    monkeypatch.setattr(fitting, "_costs", None)
+    result = fit(run, "--max-kld", "1", *options)
+    assert result.exit_code == 1
+    assert said in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base.gguf", "file"]
 
 
 def test_one_budget_at_a_time(run: Path, tmp_path: Path) -> None:

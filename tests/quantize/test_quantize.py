@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from gguf import GGUFReader
 from tiny_model import make_model
 
-from edgeft.artifacts import GgufFile
+from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.cli.recipes import targets
 from edgeft.config import ConvertConfig
 from edgeft.convert import convert
@@ -19,6 +20,7 @@ from edgeft.imatrix_file import Imatrix, Squares, write_imatrix
 from edgeft.llamacpp import Engine
 from edgeft.quant_types import FTYPE, NEEDS_IMATRIX
 from edgeft.quantize import Recipe, footprint, quantize
+from edgeft.quantize.budget import Budget, quantize_to_budget
 from edgeft.weights import CheckpointWeights
 
 # Each takes seconds to build its codebooks, whatever the model's size: one of them is enough for every run.
@@ -93,6 +95,21 @@ def test_everything_wrong_in_a_recipe_is_said_at_once(tmp_path: Path) -> None:
     ]
     with pytest.raises(EdgeftError, match="no such file"):
         Recipe("Q4_K_M", imatrix=tmp_path / "none.gguf").checked()
+
+
+def test_the_source_is_not_replaced(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """By whatever name, nor is one of its parts."""
+    write = partial(convert, CheckpointWeights(tiny_checkpoint), tiny_checkpoint, ConvertConfig(random_texts=0))
+    whole, split = write(tmp_path / "whole.gguf"), write(tmp_path / "split.gguf", split_max_bytes=500_000)
+    assert len(split.parts) > 2
+    (tmp_path / "link.gguf").symlink_to(whole.path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for source, out in ((whole, whole.path), (whole, tmp_path / "link.gguf"), (split, split.parts[1])):
+        with pytest.raises(EdgeftError, match="this is the file that is quantized"):
+            quantize(source, "Q4_K_M", out)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with pytest.raises(EdgeftError, match="this is the file that is quantized"):
+        quantize_to_budget(whole, [], Budget(max_kld=1), lambda gguf: 0.0, whole.path)
 
 
 def test_a_file_that_is_no_importance_matrix_is_refused(tiny_f32: GgufFile, tmp_path: Path) -> None:
