@@ -54,6 +54,15 @@ class Checkpoint:
         return _read_object(self.path / "config.json")
 
 
+def plain_name(name: str) -> str:
+    """Returns a tensor's name without the prefix of the text model, which models of several modalities have.
+
+    They have it at one place in memory and at another on the disk: `model.language_model.layers.0` and
+    `language_model.model.layers.0` are both `model.layers.0`.
+    """
+    return name.replace("language_model.", "")
+
+
 @dataclass(frozen=True)
 class Adapter:
     """A peft adapter folder: adapter_config.json and adapter_model.safetensors."""

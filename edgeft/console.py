@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -186,6 +187,8 @@ class _ConsoleTerminal:
         self._console = console
 
     def ask(self) -> str:
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")
         line = input("> ") if self._console.is_terminal and sys.stdin.isatty() else input()
         return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no UTF-8
 

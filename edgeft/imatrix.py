@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from edgeft import hf
-from edgeft.artifacts import Checkpoint, Tokens
+from edgeft.artifacts import Checkpoint, Tokens, plain_name
 from edgeft.config import ImatrixConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError
@@ -163,7 +163,7 @@ class _Collector:
         self._output = output
         head = cast(Any, model).get_output_embeddings()
         for module_name, module in model.named_modules():
-            name = names.get(f"{module_name}.weight", "")
+            name = names.get(plain_name(f"{module_name}.weight"), "")
             if module is head:  # which has no tensor of its own where it shares the embedding's
                 name = _OUTPUT if output else ""
             if isinstance(module, torch.nn.Linear) and (name.startswith("blk.") or name == _OUTPUT):

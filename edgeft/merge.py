@@ -39,6 +39,7 @@ _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
     "chat_template.jinja",
 )
+_MORE_TEMPLATES = "additional_chat_templates"
 _KEPT_SUFFIXES = {".json", ".jinja", ".model", ".txt"}
 
 
@@ -66,8 +67,10 @@ def write_merged(weights: TunedWeights, base: Checkpoint, out: Path, progress: P
     out.mkdir(parents=True, exist_ok=True)
     for path in list_files(base.path):
         is_index = path.name.endswith(".safetensors.index.json")
-        if path.parent == base.path and path.suffix in _KEPT_SUFFIXES and not is_index:
-            shutil.copyfile(path, out / path.name)
+        kept = path.parent in (base.path, base.path / _MORE_TEMPLATES)
+        if kept and path.suffix in _KEPT_SUFFIXES and not is_index:
+            (out / path.relative_to(base.path)).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, out / path.relative_to(base.path))
     if weights.config_changes:
         write_json(out / "config.json", base.config() | weights.config_changes)
     if weights.tokenizer is not None:

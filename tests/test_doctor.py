@@ -178,6 +178,10 @@ def test_the_command_and_the_dry_run(tmp_path: Path) -> None:
     counts = json.loads((tmp_path / "run" / "tokens" / "tokens.json").read_text())
     content = json.loads(CliRunner().invoke(main, ["doctor", "-c", config, "--json"]).stdout)
     assert (content["forecast"]["counted"], content["forecast"]["tokens"]) == (True, counts["tokens_in"])
+    wrong = ["--set", "train.optimizer=paged_adamw_8bit", "--set", 'train.trained_tokens=["<nope>"]']
+    result = CliRunner().invoke(main, ["doctor", "-c", config, *wrong])
+    assert result.exit_code == 1
+    assert "train.optimizer" in result.stdout and "train.trained_tokens" in result.stdout
     (tmp_path / "base" / "config.json").unlink()
     result = CliRunner().invoke(main, ["doctor", "-c", config])
     assert (result.exit_code, "FAIL" in result.stdout) == (1, True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from convert.cases import CASES
 from convert.models import byte_level_tokenizer
-from convert.zoo import make
+from convert.zoo import Case, make
 from tiny_model import make_model
 
 from edgeft import hf, imatrix
@@ -113,6 +113,20 @@ def test_too_short_a_text_and_a_broken_model_are_refused(tmp_path: Path) -> None
     with pytest.raises(EdgeftError, match=r"not finite go into blk\.1\.ffn_down\.weight"):
         made(checkpoint, tmp_path / "im.gguf")
     assert not (tmp_path / "im.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.option == "with vision" and case.family != "Qwen3.5"],
+    ids=lambda case: case.id,
+)
+def test_the_text_model_alone_is_measured(case: Case, tmp_path: Path) -> None:
+    """A model with eyes has its text model's layers under another prefix."""
+    byte_level_tokenizer(tmp_path / "bpe", "qwen2")
+    model = make(case, tmp_path / "model", tmp_path / "bpe")
+    layers = model.config.get_text_config().num_hidden_layers
+    got = made(Checkpoint.open(tmp_path / "model"), tmp_path / "im.gguf").squares
+    assert len(got) == 7 * layers and all(name.startswith("blk.") for name in got)
 
 
 @pytest.fixture(scope="module")

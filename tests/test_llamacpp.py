@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,3 +202,21 @@ def test_weights_are_mapped_or_read(mapped: bool, tiny_f32: GgufFile, tmp_path: 
     with Engine(gguf, 64, mapped=mapped) as engine:
         assert (str(gguf.path) in Path("/proc/self/maps").read_text()) == mapped
         assert len(list(engine.generate([5, 6, 7], 4))) > 0
+
+
+def test_a_template_for_tools_is_taken_where_there_are_tools(tmp_path: Path) -> None:
+    """As transformers chooses it."""
+    checkpoint = make_model(tmp_path / "model")
+    (checkpoint.path / "additional_chat_templates").mkdir()
+    template = "{% for tool in tools %}{{ tool.function.name }};{% endfor %}{{ messages[0].content }}"
+    (checkpoint.path / "additional_chat_templates" / "tool_use.jinja").write_text(template)
+    config = ConvertConfig(dtype="f32", random_texts=100)
+    made = convert(CheckpointWeights(checkpoint), checkpoint, config, tmp_path / "model.gguf")
+    tools: list[Any] = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    asked: list[Message] = [{"role": "user", "content": "hello"}]
+    tokenizer = hf.load_tokenizer(checkpoint.path)
+    with Engine(made, 128) as engine:
+        for given in ([], tools):
+            expected = tokenizer.apply_chat_template(asked, tools=given or None, tokenize=False)
+            assert engine.render(asked, False, given) == expected
+            assert ("look;hello" in expected) == bool(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,24 @@ def test_merged_folder_keeps_the_base_files(base: Checkpoint, tmp_path: Path) ->
     for name in ("config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"):
         assert (merged.path / name).read_bytes() == (base.path / name).read_bytes()
     assert AutoTokenizer.from_pretrained(merged.path).chat_template
+
+
+def test_templates_beside_the_first_are_kept(base: Checkpoint, tmp_path: Path) -> None:
+    copied = Checkpoint(tmp_path / "base")
+    shutil.copytree(base.path, copied.path)
+    (copied.path / "additional_chat_templates").mkdir()
+    (copied.path / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools }}")
+    made = merge(copied, make_adapter(base, tmp_path / "adapter"), tmp_path / "merged")
+    assert (made.path / "additional_chat_templates" / "tool_use.jinja").read_text() == "{{ tools }}"
+
+
+def test_a_tensor_without_dimensions_is_kept(base: Checkpoint, tmp_path: Path) -> None:
+    copied = Checkpoint(tmp_path / "base")
+    shutil.copytree(base.path, copied.path)
+    tensors = load_file(base.path / "model.safetensors") | {"model.input_max": torch.tensor(3.5)}
+    save_file(tensors, copied.path / "model.safetensors", metadata={"format": "pt"})
+    made = merge(copied, make_adapter(base, tmp_path / "adapter"), tmp_path / "merged")
+    assert load_file(made.path / "model.safetensors")["model.input_max"] == torch.tensor(3.5)
 
 
 def test_every_misfit_is_named_and_nothing_is_written(base: Checkpoint, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from gguf import MODEL_ARCH_NAMES, GGUFWriter
 
-from edgeft.artifacts import Checkpoint, GgufFile
+from edgeft.artifacts import Checkpoint, GgufFile, plain_name
 from edgeft.config import ConvertConfig
 from edgeft.convert.coding import Coding, unquantized
 from edgeft.convert.families import plan_of
@@ -121,13 +121,13 @@ def require_convertible(source: Checkpoint, config: ConvertConfig) -> None:
 
 
 def tensor_names(source: Checkpoint) -> dict[str, str]:
-    """Returns the GGUF name of each tensor of a checkpoint, of those that are joined by the first of them.
+    """Returns the GGUF name of each tensor of a checkpoint by its plain name, of those that are joined by the first.
 
     Raises EdgeftError as `convert` does.
     """
     plan = plan_of(source.config(), str(source.path / "config.json"))
     found = plan.find(CheckpointWeights(source).specs, str(source.path))
-    return {tensor.sources[0]: tensor.planned.name for tensor in found}
+    return {plain_name(tensor.sources[0]): tensor.planned.name for tensor in found}
 
 
 @dataclass(frozen=True)

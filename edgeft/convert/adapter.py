@@ -26,6 +26,7 @@ from edgeft.weights.updates import LowRank
 
 # What is left of a product in float32 when the rows are ordered before it instead of after it.
 _SAME = 1e-5
+_EMBEDDING = "token_embd.weight"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,12 @@ def convert_adapter(
     """
     plan = plan_of({**source.config(), **weights.config_changes}, str(source.path / "config.json"))
     found = [t for t in plan.find(weights.specs, str(source.path)) if weights.adapted.intersection(t.sources)]
+    tied = "output.weight" not in {tensor.planned.name for tensor in plan.find(weights.specs, str(source.path))}
     problems = [Problem(what, str(source.path), "merge it instead") for what in _outside(weights)]
+    if tied and any(tensor.planned.name == _EMBEDDING for tensor in found):
+        # It would take the flipped factors of the embedding for those of the output, and end on an assertion.
+        what = "it changes the embedding, and the base file has one tensor for it and the output matrix"
+        problems.append(Problem(what, _EMBEDDING, "merge it instead"))
     factors: dict[str, _Factors] = {}
     for done, tensor in enumerate(found):
         progress(done, len(found), tensor.planned.name)
@@ -108,7 +114,7 @@ def _factors(weights: MergedWeights, found: FoundTensor, rank: int | None) -> _F
         ordered = found.planned.make(part.b)
         expected = found.planned.make(part.b @ part.a)
         if (ordered @ part.a - expected).norm() <= _SAME * expected.norm():
-            if name == "token_embd.weight":  # looked up by token, so that A has a row for each (llama-graph.cpp)
+            if name == _EMBEDDING:  # looked up by token, so that A has a row for each (llama-graph.cpp)
                 return _Factors(ordered, part.a.T, part.error)
             return _Factors(part.a, ordered, part.error)
     raise EdgeftError("llama.cpp lays this tensor out so that no LoRA fits it", name, "merge the adapter instead")

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from gguf import MODEL_ARCH
 
+from edgeft.artifacts import plain_name
 from edgeft.errors import EdgeftError, Problem
 from edgeft.weights import TensorSpec
 
 # Buffers that old checkpoints carry and that hold no weights.
 _BUFFERS = r".*\.(rotary_emb\.inv_freq|attention\.masked_bias|attention\.bias)"
-# Models of several modalities keep their text model under this name, at one place or another.
-_TEXT_MODEL = "language_model."
 
 
 def unchanged(tensor: torch.Tensor) -> torch.Tensor:
@@ -69,7 +68,7 @@ class Plan:
         Raises EdgeftError naming every tensor that is missing, unexpected, or of another shape than the plan's.
         """
         ignored = re.compile("|".join(filter(None, (_BUFFERS, self.ignored))))
-        plain = {name.replace(_TEXT_MODEL, ""): name for name in specs}
+        plain = {plain_name(name): name for name in specs}
         actual = {alias: name for alias, name in plain.items() if not ignored.fullmatch(alias)}
         wanted = {name: shape for tensor in self.tensors for name, shape in tensor.sources.items()}
         problems: list[Problem] = []

@@ -12,7 +12,7 @@ from edgeft.doctor.forecast import Forecast, forecast
 from edgeft.doctor.machine import DEVICE_LIBRARIES, TRAIN_LIBRARIES, LlamaCpp, Machine, product_rate
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size, read_object
-from edgeft.graph import Graph, require_sources
+from edgeft.graph import Graph, require_method_possible, require_sources
 
 State = Literal["ok", "warn", "fail"]
 _PYTHON = (3, 11)
@@ -58,6 +58,8 @@ def check_configuration(
     if not config_json:
         return checks, None
     checks.append(_convertible(graph, config_json, machine))
+    if machine.can_train and graph.base_is_folder and all(check.state != "fail" for check in checks):
+        checks += _method(graph)
     try:
         expected = forecast(graph, config_json, machine, rate)
     except EdgeftError as error:
@@ -154,6 +156,15 @@ def _convertible(graph: Graph, config_json: Mapping[str, Any], machine: Machine)
         remedy = error.problems[0].remedy or "take another base model"
         return Check("conversion", "fail", found, remedy)
     return Check("conversion", "ok", f"{architectures} becomes GGUF natively")
+
+
+def _method(graph: Graph) -> Iterator[Check]:
+    """Yields what keeps this base from being trained as the configuration says."""
+    try:
+        require_method_possible(graph)
+    except EdgeftError as error:
+        for problem in error.problems:
+            yield Check(problem.where or "train", "fail", problem.what, problem.remedy)
 
 
 def _resources(graph: Graph, expected: Forecast, machine: Machine) -> Iterator[Check]:

@@ -28,15 +28,21 @@ def require_sources(graph: Graph) -> None:
         raise EdgeftError(problems)
 
 
-def require_trainable(graph: Graph) -> None:
-    """Raises EdgeftError unless device, packages and method can train, and the base can be converted."""
+def require_method_possible(graph: Graph) -> None:
+    """Raises EdgeftError unless device, packages and base can train as the configuration says."""
     from edgeft import hf
-    from edgeft.convert import require_convertible, tensor_names
-    from edgeft.quantize.patterns import require_matches
     from edgeft.train.methods import require_method
 
     require_method(graph.base, graph.config.train, graph.config.merge.base)
     hf.require_reporters(graph.config.train.report_to)
+
+
+def require_trainable(graph: Graph) -> None:
+    """Raises EdgeftError unless it can be trained, and the base can be converted."""
+    from edgeft.convert import require_convertible, tensor_names
+    from edgeft.quantize.patterns import require_matches
+
+    require_method_possible(graph)
     require_convertible(graph.base, graph.convert_config)
     if graph.config.converter is None:
         # An adapter may make one matrix for both ends two.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -55,6 +55,7 @@ def add_lora(
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=targets,
+        exclude_modules=_beside_the_text(model),
         use_rslora=config.use_rslora,
         use_dora=dora,
         init_lora_weights=PEFT_STARTS.get(config.init, True),
@@ -67,14 +68,16 @@ def add_lora(
 
 
 def add_ia3(model: PreTrainedModel, config: Ia3Config) -> PeftModel:
-    """Wraps a model with fresh factors of one (Liu et al. 2022); raises EdgeftError when a target names no layer."""
+    """Wraps a model with fresh factors of one (Liu et al. 2022); raises EdgeftError when a target names no layer.
+
+    Of `config.feedforward` those count that are targets: peft refuses others.
+    """
     from peft import IA3Config as PeftIa3Config
     from peft import get_peft_model
 
     _require_layers(model, config.targets, "train.ia3.targets")
-    ia3 = PeftIa3Config(
-        target_modules=list(config.targets), feedforward_modules=list(config.feedforward), task_type="CAUSAL_LM"
-    )
+    feedforward = [name for name in config.feedforward if name in config.targets]
+    ia3 = PeftIa3Config(target_modules=list(config.targets), feedforward_modules=feedforward, task_type="CAUSAL_LM")
     return _in_float32(get_peft_model(model, ia3))
 
 
@@ -102,7 +105,7 @@ def _in_float32(model: Any) -> PeftModel:
 
 
 def _require_layers(model: PreTrainedModel, targets: Iterable[str], where: str) -> None:
-    last_names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    last_names = {name.rpartition(".")[2] for name, _ in _text_modules(model)}
     missing = [target for target in targets if target not in last_names]
     if missing:
         what = f"the model has no layers named {', '.join(missing)}"
@@ -114,14 +117,31 @@ def _linear_names(model: PreTrainedModel) -> set[str]:
     output: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return {
         name.rpartition(".")[2]
-        for name, module in model.named_modules()
+        for name, module in _text_modules(model)
         if isinstance(module, torch.nn.Linear) and module is not output
     }
 
 
+def _text_modules(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Yields the modules by name, without the eyes and ears of a model that has them."""
+    beside = _beside_the_text(model)
+    named = model.named_modules()
+    yield from ((name, module) for name, module in named if beside is None or not re.fullmatch(beside, name))
+
+
+def _beside_the_text(model: PreTrainedModel) -> str | None:
+    """Returns what matches the names of all layers but the text model's; None where there are no others."""
+    decoder, output = model.get_decoder(), model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    own = [re.escape(f"{name}.") for name, module in model.named_modules() if module is decoder and name]
+    own += [f"{re.escape(name)}$" for name, module in model.named_modules() if module is output]
+    beside = f"(?!{'|'.join(own)}).*"
+    return beside if own and any(re.fullmatch(beside, name) for name in linear) else None
+
+
 def _require_patterns(model: PreTrainedModel, config: LoraConfig, last_names: Sequence[str]) -> None:
     """A pattern that matches nothing, which peft passes over, is a typing error."""
-    targets = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in last_names]
+    targets = [name for name, _ in _text_modules(model) if name.rpartition(".")[2] in last_names]
     patterns: Mapping[str, Mapping[str, Any]] = {
         "rank_pattern": config.rank_pattern,
         "alpha_pattern": config.alpha_pattern,

@@ -75,22 +75,20 @@ def compute_dtype(device: Device) -> torch.dtype:
     return torch.bfloat16 if device == "cuda" else torch.float32
 
 
-def _auto_class(checkpoint: Checkpoint) -> Any:
+def auto_class(config: transformers.PreTrainedConfig) -> Any:
     """Returns the loader: a few text models come only with the eyes of the model around them, as Ministral 3."""
-    from transformers import (
-        MODEL_FOR_CAUSAL_LM_MAPPING,
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-    )
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(checkpoint.path)
     return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
+
+
+def _loader(checkpoint: Checkpoint) -> Any:
+    return auto_class(transformers.AutoConfig.from_pretrained(checkpoint.path))
 
 
 def load_model(checkpoint: Checkpoint, device: Device, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     """Loads a checkpoint unquantized, in evaluation mode; "auto" is the type that it is stored in."""
-    model = _auto_class(checkpoint).from_pretrained(checkpoint.path, dtype=dtype, device_map={"": device})
+    model = _loader(checkpoint).from_pretrained(checkpoint.path, dtype=dtype, device_map={"": device})
     model.eval()
     return cast("PreTrainedModel", model)
 
@@ -109,7 +107,7 @@ def load_quantized(checkpoint: Checkpoint, device: Device, config: QuantizationC
         bnb_4bit_use_double_quant=config.double,
         bnb_4bit_compute_dtype=dtype,
     )
-    model = _auto_class(checkpoint).from_pretrained(
+    model = _loader(checkpoint).from_pretrained(
         checkpoint.path, quantization_config=quantization, dtype=dtype, device_map={"": device}
     )
     for module in model.modules():
@@ -140,15 +138,36 @@ def quiet() -> None:
 def generate(
     model: PreTrainedModel, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], end_ids: Sequence[int], max_new: int
 ) -> list[list[int]]:
-    """Continues each prompt greedily, as one left-padded batch; returns the new ids, an end token included."""
+    """Continues each prompt greedily, as one left-padded batch; returns the new ids, an end token included.
+
+    What the base's generation_config.json says of sampling, penalties and beams does not count.
+    """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
     width = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     attention = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
     settings: dict[str, Any] = {"do_sample": False, "max_new_tokens": max_new, "pad_token_id": pad}
-    settings |= {"temperature": None, "top_p": None, "top_k": None, "eos_token_id": list(end_ids)}
-    output: torch.Tensor = model.generate(input_ids=ids, attention_mask=attention, **settings)  # type: ignore[operator]
+    with _without_settings(model):
+        output: torch.Tensor = model.generate(  # type: ignore[operator]
+            input_ids=ids, attention_mask=attention, eos_token_id=list(end_ids), **settings
+        )
     return [_until_end(row, end_ids) for row in output[:, width:].tolist()]
+
+
+@contextmanager
+def _without_settings(model: PreTrainedModel) -> Iterator[None]:
+    """Takes a model's own settings of generation away: transformers fills in from them what a call does not say."""
+    from edgeft.hf.adapters import causal_model
+
+    models = (model, causal_model(model))  # an adapter's wrapper has a copy, which it hands on
+    own = [one.generation_config for one in models]
+    try:
+        for one in models:
+            one.generation_config = transformers.GenerationConfig()  # type: ignore[no-untyped-call]
+        yield
+    finally:
+        for one, settings in zip(models, own, strict=True):
+            one.generation_config = settings
 
 
 def _until_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:

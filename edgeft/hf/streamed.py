@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import torch
 from pydantic import ValidationError
 
-from edgeft.artifacts import METHOD_RECORD, Adapter
+from edgeft.artifacts import METHOD_RECORD, Adapter, plain_name
 from edgeft.config import QuantizationConfig
 from edgeft.device import Device, pick_device
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object
 from edgeft.hf.configs import decoded
-from edgeft.hf.models import compute_dtype
+from edgeft.hf.models import auto_class, compute_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,11 +34,13 @@ def load_tensors(
 
 
 def quantized_names(config_json: Mapping[str, Any]) -> set[str]:
-    """Returns the names of the weights that `load_quantized` holds in 4 bits: linear layers but the output matrix."""
+    """Returns the plain names of the weights that `load_quantized` holds in 4 bits: linear layers but the output."""
     skeleton = empty_model(config_json)
     head = skeleton.get_output_embeddings()  # type: ignore[no-untyped-call]
     linear = torch.nn.Linear
-    return {f"{name}.weight" for name, m in skeleton.named_modules() if isinstance(m, linear) and m is not head}
+    return {
+        plain_name(f"{name}.weight") for name, m in skeleton.named_modules() if isinstance(m, linear) and m is not head
+    }
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ _HELD_AS: Final = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 def empty_model(config_json: Mapping[str, Any]) -> PreTrainedModel:
     """Returns the model without weights."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     config = AutoConfig.for_model(**decoded(config_json))
     with torch.device("meta"):
-        return cast("PreTrainedModel", AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
+        return cast("PreTrainedModel", auto_class(config).from_config(config))

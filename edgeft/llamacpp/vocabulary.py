@@ -128,7 +128,9 @@ class Vocabulary:
 
         A template that shows the date shows `now`, or the clock's.
         """
-        template = self.metadata.get("tokenizer.chat_template")
+        own = self.metadata.get("tokenizer.chat_template")
+        # As transformers chooses where a model has one for tools besides.
+        template = self.metadata.get("tokenizer.chat_template.tool_use", own) if tools else own
         if not template:
             raise EdgeftError("the GGUF file has no chat template", remedy="convert it from a chat model")
         return render_template(

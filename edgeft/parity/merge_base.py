@@ -111,7 +111,7 @@ def _loss_as_trained(scored: Sequence[_Scored]) -> float:
 
 def _scored(model: hf.PreTrainedModel, examples: TokenizedExamples) -> Iterator[_Scored]:
     """Yields examples until the positions are used up."""
-    budget = min(_MOST_POSITIONS, _LOGITS_BYTES // (4 * model.config.vocab_size))
+    budget = min(_MOST_POSITIONS, _LOGITS_BYTES // (4 * model.config.get_text_config().vocab_size))
     for index in range(len(examples)):
         example = examples[index]
         places = [i for i, trained in enumerate(example.trained[1:]) if trained][:budget]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from edgeft import hf
+from edgeft.artifacts import plain_name
 from edgeft.cores import available_cores
 from edgeft.errors import EdgeftError
 from edgeft.hf.experts import expert_matrices
@@ -75,7 +76,7 @@ def _matrices(model: hf.PreTrainedModel, names: Mapping[str, str]) -> Iterator[t
     A head that shares the embedding's is the embedding.
     """
     for module_name, module in model.named_modules():
-        name = names.get(f"{module_name}.weight", "")
+        name = names.get(plain_name(f"{module_name}.weight"), "")
         wanted = (name.startswith("blk.") and not name.endswith(_ROUTER)) or name in _TIED
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding) and wanted:
             yield name, module.weight.data[None]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from edgeft.artifacts import Adapter
+from edgeft.artifacts import Adapter, plain_name
 from edgeft.errors import EdgeftError, Problem
 
 _PREFIX = "base_model.model."
@@ -75,6 +75,13 @@ class AdapterTensors:
         except (OSError, SafetensorError) as error:
             raise EdgeftError(f"cannot be read: {error}", str(self.path), "copy the adapter again") from error
         self.problems += [Problem(what, str(self.path), "copy the adapter again") for what in self._missing()]
+
+    def name_as(self, names: Iterable[str]) -> None:
+        """Names the modules of a text model as these tensors of the base, which may have it under another prefix."""
+        actual = {plain_name(name).rpartition(".")[0]: name.rpartition(".")[0] for name in names}
+        for module in self.modules.values():
+            module.name = actual.get(plain_name(module.name), module.name)
+        self.modules = {module.name: module for module in self.modules.values()}
 
     def _sort(self, key: str) -> None:
         name = key.removeprefix(_PREFIX)

@@ -42,6 +42,7 @@ class MergedWeights:
         self._base = base
         self._computing = Computing(device)
         self._tensors = AdapterTensors(adapter)
+        self._tensors.name_as(base.specs)
         tie = find_tie(base)
         self._sources = {} if tie is None else {tie.head: tie.embedding}
         specs = dict(base.specs)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 import torch
 
+from edgeft.artifacts import plain_name
 from edgeft.weights.checkpoint import BaseWeights, TensorSpec
 from edgeft.weights.computing import Computing
 
@@ -36,7 +37,10 @@ class RoundedWeights:
     def read(self, name: str) -> torch.Tensor:
         """Returns one tensor, rounded where it is one of those."""
         tensor = self._base.read(name)
-        return self._computing.run(tensor, self._rounded, tensor.dtype) if name in self._names else tensor
+        return self._computing.run(tensor, self._rounded, tensor.dtype) if self._is_rounded(name) else tensor
+
+    def _is_rounded(self, name: str) -> bool:
+        return plain_name(name) in self._names
 
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Returns some rows of one tensor."""
@@ -44,7 +48,7 @@ class RoundedWeights:
 
     def whole(self, name: str) -> bool:
         """Returns whether a tensor has to be rounded whole: its scales are quantized together."""
-        return name in self._names or self._base.whole(name)
+        return self._is_rounded(name) or self._base.whole(name)
 
     def fingerprint(self) -> str:
         """Returns the base's own."""

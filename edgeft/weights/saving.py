@@ -59,7 +59,7 @@ def _sized(spec: TensorSpec) -> Callable[[int], int]:
 
 def _plain(tensor: torch.Tensor, _: int) -> npt.NDArray[np.uint8]:
     """Returns a CPU tensor's values as little-endian bytes, row-major."""
-    values: npt.NDArray[np.uint8] = tensor.contiguous().view(torch.uint8).numpy()
+    values: npt.NDArray[np.uint8] = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
     return values
 
 

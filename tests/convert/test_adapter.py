@@ -121,6 +121,18 @@ def test_an_untied_output_is_refused(tmp_path: Path) -> None:
         convert_adapter(merged(tied, adapter), tied, tmp_path / "lora.gguf")
 
 
+@pytest.mark.parametrize("settings", [{"trainable_token_indices": [3]}, {"target_modules": ["embed_tokens"]}], ids=str)
+def test_an_embedding_that_is_the_output_too_is_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """llama.cpp would load the file, and end on an assertion at the first token."""
+    byte_level_tokenizer(tmp_path / "base", "gpt-2")
+    llama(tmp_path / "base", tie_word_embeddings=True)
+    tied = Checkpoint.open(tmp_path / "base")
+    adapter = make_adapter(tied, lora(**{"target_modules": ["q_proj"]} | settings), tmp_path / "adapter")
+    with pytest.raises(EdgeftError, match=r"embedding|differ"):
+        convert_adapter(merged(tied, adapter), tied, tmp_path / "lora.gguf", rank=4)
+    assert not (tmp_path / "lora.gguf").exists()
+
+
 def test_an_extracted_lora_has_its_measured_error(base: Checkpoint, base_gguf: GgufFile, tmp_path: Path) -> None:
     config = lora(target_modules=["q_proj", "down_proj"], use_dora=True)
     weights = merged(base, make_adapter(base, config, tmp_path / "adapter"))
