@@ -185,10 +185,10 @@ class Output:
 class _ConsoleTerminal:
     def __init__(self, console: Console) -> None:
         self._console = console
+        if isinstance(sys.stdin, io.TextIOWrapper):  # before it is first read
+            sys.stdin.reconfigure(errors="surrogateescape")
 
     def ask(self) -> str:
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(errors="surrogateescape")
         line = input("> ") if self._console.is_terminal and sys.stdin.isatty() else input()
         return line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # bytes that are no UTF-8
 

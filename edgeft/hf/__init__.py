@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from edgeft.device import Device, pick_device
-from edgeft.hf.adapters import add_lora, causal_model
+from edgeft.hf.adapters import add_lora
 from edgeft.hf.combining import COMBINE_METHODS, HALVES_METHODS, Combining, combine_lora
 from edgeft.hf.layers import AdaptedLinear, adapted_linear, register_attention
 from edgeft.hf.lora_files import Layers, model_layers, write_lora_config
 from edgeft.hf.methods import load_adapted, load_for_training, save_trained
 from edgeft.hf.models import (
+    causal_model,
     compute_dtype,
     generate,
     hub_config,

@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def causal_model(model: torch.nn.Module) -> Any:
-    """Returns the causal language model itself, without the adapter's wrapper where there is one."""
-    from peft import PeftModel
-
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
 def add_lora(
     model: PreTrainedModel,
     config: LoraConfig,

@@ -120,6 +120,13 @@ def load_quantized(checkpoint: Checkpoint, device: Device, config: QuantizationC
     return cast("PreTrainedModel", model)
 
 
+def causal_model(model: torch.nn.Module) -> Any:
+    """Returns the causal language model itself, without the adapter's wrapper where there is one."""
+    from peft import PeftModel
+
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def seed_everything(seed: int) -> None:
     """Seeds Python's, NumPy's and torch's generators, and settles the number of threads."""
     transformers.set_seed(seed)
@@ -157,8 +164,6 @@ def generate(
 @contextmanager
 def _without_settings(model: PreTrainedModel) -> Iterator[None]:
     """Takes a model's own settings of generation away: transformers fills in from them what a call does not say."""
-    from edgeft.hf.adapters import causal_model
-
     models = (model, causal_model(model))  # an adapter's wrapper has a copy, which it hands on
     own = [one.generation_config for one in models]
     try:

@@ -16,7 +16,7 @@ from edgeft.parity.ladder import RUNGS, Failure, Rung, listed, rung, verdict
 from edgeft.parity.reference import BUILT_IN, OpenReference, ReferenceContent
 from edgeft.parity.rungs.answers import answers_of, check_answers, check_ending, check_task
 from edgeft.parity.rungs.layers import check_layers, explained
-from edgeft.parity.rungs.logits import check_conversion, check_merge, check_quantization, measure
+from edgeft.parity.rungs.logits import check_conversion, check_merge, check_quantization, measure, unmeasured
 from edgeft.parity.rungs.metadata import check_metadata
 from edgeft.parity.rungs.runtime import check_runtime
 from edgeft.parity.rungs.tokens import check_template, check_token_ids, check_token_types
@@ -159,13 +159,16 @@ class _Climb:
     def _predictions(self, engine: Engine, header: GgufHeader, weights: Rung) -> Iterator[Rung]:
         if max(max(record.ids) for record in self._content.records) >= engine.n_vocab:
             return  # llama.cpp ends the process on a token that it does not have
+        if not any(record.scored_within(engine.n_ctx) for record in self._content.records):
+            yield unmeasured(engine.n_ctx, engine.file_type)
+            return
         meter = measure(engine, self._reference, self._progress)
         divergence = meter.result()
         self.logits = divergence.to_json()
         self.records = scored_records(meter.positions(), self._content.records, engine)
         self.limits = thresholds_for(engine.file_type, self._config)
         if engine.file_type in UNQUANTIZED:
-            yield check_conversion(divergence, self.limits)
+            yield check_conversion(meter.positions(), divergence, self.limits)
         else:
             built_in = self._content.made_by.get("texts") == BUILT_IN
             yield check_quantization(meter.positions(), divergence, self.limits, weights.figures, built_in)

@@ -18,6 +18,7 @@ from edgeft.config import ParityConfig
 from edgeft.dataset.mask import tokenize_last_turn
 from edgeft.dataset.records import Record
 from edgeft.dataset.tokenizer import TokenizerView
+from edgeft.errors import EdgeftError
 from edgeft.files import write_json
 from edgeft.given_template import given_template
 from edgeft.parity.conversations import PLAIN_TEMPLATE, built_in_records
@@ -59,7 +60,8 @@ def record_reference(
     `merged` gives tokenizer and chat template, and everything else too unless `model` is given. The same tokens are run
     through the merged model in bfloat16, as it is served, and with `live` (base, and what was trained) through the
     model as it was trained, 4-bit base and all. How far these are from float32 is kept in the reference, the latter as
-    merge.json beside it. Raises EdgeftError when a record's last turn could not be trained.
+    merge.json beside it. Answers end where the model's context does, and records whose prompts fill it are left out.
+    Raises EdgeftError when a record's last turn could not be trained, and when no record has room for an answer.
     """
     hf.quiet()
     chosen = (built_in_records() if records is None else list(records))[: config.records]
@@ -67,9 +69,7 @@ def record_reference(
     source = model or MergedModel(partial(hf.load_model, merged, device, torch.float32), CheckpointWeights(merged))
     recording = _Recording(_tokenizer(merged, records is None), merged, source.load(), config, progress, steps)
     now = datetime.now().replace(microsecond=0)
-    for record in chosen:
-        if not recording.add(record):
-            break
+    recording.add_all(chosen)
     layers = record_layers(recording.model, recording.records, progress) if config.layers else None
     facts, tokenizer = model_facts(recording.model, recording.tokenizer), recording.tokenizer
     served = recording.measured(_in_bfloat16(recording.model), "merged model, bfloat16")
@@ -127,15 +127,32 @@ class _Recording:
         self.distributions: list[Distributions] = []
         self._config, self._progress, self._steps, self._done = config, progress, steps, 0
         self._kept = config.kept_tokens
+        text_config = self.model.config.get_text_config(decoder=True)
+        self._where, self._n_ctx = str(merged.path), getattr(text_config, "max_position_embeddings", None)
         self._budget = config.positions
         if self._kept == 0:
             self._budget = min(self._budget, _LOGITS_BYTES // (4 * self.model.config.get_text_config().vocab_size))
 
-    def add(self, record: Record) -> bool:
-        """Runs the model over one record; returns whether another one is wanted."""
+    def add_all(self, records: Sequence[Record]) -> None:
+        """Runs the model over records, as many as are wanted; raises EdgeftError where none has room for an answer."""
+        for record in records:
+            if not self._add(record):
+                break
+        if not self.records:
+            what = f"no record's prompt leaves room for an answer in the model's context of {self._n_ctx} tokens"
+            raise EdgeftError(what, self._where, "record shorter conversations")
+
+    def _add(self, record: Record) -> bool:
+        """Runs the model over one record as far as its context goes; returns whether another one is wanted."""
         self._advance("merged model, float32")
         rendered, prompt_ids, turn_ids = tokenize_last_turn(record, self.view)
-        greedy = hf.generate(self.model, self.tokenizer, [prompt_ids], self.end_ids, self._config.max_new_tokens)[0]
+        most = self._config.max_new_tokens
+        if self._n_ctx is not None:  # torch does not stop there, llama.cpp does
+            room = self._n_ctx - len(prompt_ids)
+            if room < 1:
+                return True
+            most, turn_ids = min(most, room), turn_ids[:room]
+        greedy = hf.generate(self.model, self.tokenizer, [prompt_ids], self.end_ids, most)[0]
         logits = hf.logits(self.model, prompt_ids + turn_ids)
         over_greedy = logits if greedy == turn_ids else hf.logits(self.model, prompt_ids + greedy)
         entry = ReferenceRecord(

@@ -56,6 +56,10 @@ class ReferenceRecord:
         """The answer that the record holds, its end token included."""
         return self.ids[len(self.prompt_ids) :]
 
+    def scored_within(self, n_ctx: int) -> int:
+        """Returns how many of the scored positions, which are the first, a context of so many tokens holds."""
+        return max(0, min(self.n_scored, n_ctx - self.first_scored))
+
 
 @dataclass(frozen=True)
 class ModelFacts:

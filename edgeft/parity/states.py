@@ -57,6 +57,12 @@ class LayerStates:
         """Returns the positions that are kept of a record."""
         return [position for number, position in self.positions if number == record]
 
+    def within(self, n_ctx: int) -> LayerStates:
+        """Returns the states at the positions that a context of so many tokens holds."""
+        kept = [place for place, (_, position) in enumerate(self.positions) if position < n_ctx]
+        positions = [self.positions[place] for place in kept]
+        return LayerStates(self.states, positions, [rows[kept] for rows in self.cells], self.gains[kept])
+
 
 def cell_for(features: Sequence[int], n_positions: int) -> int:
     """Returns the smallest cell, a power of two, with which states of so many features keep to `MOST_BYTES`."""

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from edgeft.parity.page import origin_here, page
 from edgeft.parity.record import record_reference
 from edgeft.parity.reference import OpenReference
 from edgeft.parity.report_file import read_report
-from edgeft.parity.rungs.logits import check_quantization, measure
+from edgeft.parity.rungs.logits import check_conversion, check_quantization, measure
 from edgeft.parity.rungs.runtime import GPU_RUNTIMES, RUNTIMES, check_runtime
 from edgeft.parity.scored import Checked, read_records
 from edgeft.parity.statistics import Divergence, Positions
@@ -154,6 +155,34 @@ def test_what_is_undecided_says_how_much_to_record(built_in: bool) -> None:
     assert found.status == "undecided"
     assert found.failures[0].remedy.startswith("record more, about 1,600 positions in place of 400: ")
     assert ("no more built-in texts" in found.failures[0].remedy) == built_in
+
+
+@pytest.mark.parametrize(
+    ("change", "records", "status"),
+    [
+        ([0.0119, 0, 0, 0, 0, 0, 0], 1, "pass"),  # 1.0017 for one improbable token
+        ([-0.0119, 0, 0, 0, 0, 0, 0], 1, "pass"),
+        ([0.002] * 7, 1, "pass"),  # a record alone has no interval
+        ([0.08, *[0] * 39], 8, "pass"),
+        ([0.003, 0.001, 0.002, 0.002] * 10, 8, "fail"),
+        ([-0.003, -0.001, -0.002, -0.002] * 10, 8, "fail"),
+        ([0.0005] * 40, 8, "pass"),
+        ([math.inf, 0, 0, 0, 0, 0, 0], 1, "fail"),
+        ([math.nan, 0, 0, 0, 0, 0, 0], 1, "fail"),
+    ],
+)
+def test_the_perplexity_of_an_exact_file_fails_beyond_chance(change: list[float], records: int, status: str) -> None:
+    """The noise of the arithmetic moves an improbable token by more than the limit; a fault moves them all one way."""
+    count = len(change)
+    same, none = np.zeros(count, dtype=np.int64), np.zeros(count)
+    record = np.arange(count) * records // count
+    positions = Positions(record, same, same, none, none, none, np.array(change), none, none)
+    ppl = float(np.exp(positions.nll.mean()))
+    divergence = replace(Divergence(count, *[0.0] * 14), top1=1.0, ppl_reference=1.0, ppl=ppl)
+    found = check_conversion(positions, divergence, CONFIG.conversion)
+    assert found.status == status
+    assert (abs(divergence.ppl_ratio - 1) > 0.001) == (change[0] != 0.0005) or math.isnan(ppl)
+    assert not found.failures or found.failures[0].cause.startswith("perplexity is ")
 
 
 def test_a_runtime_fails_when_all_of_its_rise_is_beyond_the_limit(

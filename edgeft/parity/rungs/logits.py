@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import numpy as np
+
 from edgeft.config import ParityThresholds
 from edgeft.llamacpp import Engine
 from edgeft.parity.ladder import Failure, Rung, Status
 from edgeft.parity.reference import OpenReference
 from edgeft.parity.statistics import Divergence, DivergenceMeter, Estimate, Positions
 from edgeft.progress import Progress
+from edgeft.quant_types import UNQUANTIZED
 
 _LOGITS, _QUANTIZATION, _MERGE = "logits", "quantization", "merge"
 _MOST_TIMES: Final = 20
@@ -19,21 +22,40 @@ _MOST_TIMES: Final = 20
 
 
 def measure(engine: Engine, reference: OpenReference, progress: Progress) -> DivergenceMeter:
-    """Runs the file over every record's tokens, as they were recorded."""
+    """Runs the file over every record's tokens, as they were recorded, up to the end of its context."""
     meter = DivergenceMeter()
     records = reference.content.records
     for number, record in enumerate(records):
         progress(number, len(records), "logits")
-        kept, targets, first = reference.distributions(number), record.targets, record.first_scored
-        for start, rows in engine.logit_chunks(record.ids[: first + record.n_scored], first):
+        count, first = record.scored_within(engine.n_ctx), record.first_scored
+        if not count:
+            continue
+        kept, targets = reference.distributions(number), record.targets
+        for start, rows in engine.logit_chunks(record.ids[: first + count], first):
             part = slice(start - first, start - first + len(rows))
             meter.add(kept.slice(part.start, part.stop), rows, targets[part], number)
     return meter
 
 
-def check_conversion(divergence: Divergence, limits: ParityThresholds) -> Rung:
-    """Holds an unquantized file to the noise of the arithmetic: what is more is a bug, whatever the sample."""
+def unmeasured(n_ctx: int, file_type: str) -> Rung:
+    """Returns the rung of a file whose context is too short for every record."""
+    name = _LOGITS if file_type in UNQUANTIZED else _QUANTIZATION
+    what = f"no record's prompt leaves room for an answer in the file's context of {n_ctx:,} tokens"
+    return Rung(name, "undecided", {}, (Failure(name, what, "", "record shorter conversations"),))
+
+
+def check_conversion(positions: Positions, divergence: Divergence, limits: ParityThresholds) -> Rung:
+    """Holds an unquantized file to the noise of the arithmetic: what is more is a bug, whatever the sample.
+
+    But for the perplexity: where few tokens are improbable, noise moves a single one by more than the limit, up or
+    down. So the whole interval of its ratio has to be beyond, and one record alone, which has none, decides nothing.
+    """
     failures = list(_over(divergence, limits, _LOGITS))
+    size, limit, told = _perplexity(positions, limits, "limit")
+    one_record = len(np.unique(positions.record)) < 2
+    # Written so that NaN, which compares false with everything, fails, as a token given no chance at all does.
+    if not size.low <= limit and not (one_record and math.isfinite(size.mean)):
+        failures.append(Failure(_LOGITS, told))
     remedy = "repair what an earlier rung names; if none does, the graph differs: is this architecture supported right?"
     failures = [
         Failure(_LOGITS, f"{one.cause}: more than the noise of arithmetic", one.where, remedy) for one in failures
@@ -47,8 +69,6 @@ def _over(divergence: Divergence, limits: ParityThresholds, name: str) -> Iterat
         yield Failure(name, f"mean KLD is {divergence.mean_kld:.2e}, the limit {limits.mean_kld:.2e}")
     if not divergence.top1 >= limits.top1:
         yield Failure(name, f"the same top token at {divergence.top1:.1%} of positions, the limit {limits.top1:.1%}")
-    if not 1 / limits.ppl_ratio <= divergence.ppl_ratio <= limits.ppl_ratio:
-        yield Failure(name, f"perplexity is {divergence.ppl_ratio:.4f} of the reference's, limit {limits.ppl_ratio}")
 
 
 def check_quantization(
@@ -94,16 +114,25 @@ def _more(count: int, times: float, built_in: bool) -> str:
 
 
 def _judged(positions: Positions, limits: ParityThresholds) -> Iterator[tuple[Estimate, float, str]]:
-    kld, other, change = positions.kld_estimate, positions.other_top_estimate, positions.nll_change
+    kld, other = positions.kld_estimate, positions.other_top_estimate
     told = f"mean KLD is {kld.mean:.3g} ({kld.low:.3g} to {kld.high:.3g}), the budget {limits.mean_kld:g}"
     yield kld, limits.mean_kld, told
     share = Estimate(other.mean, max(other.low, 0.0), min(other.high, 1.0))
     told = f"the same top token at {1 - other.mean:.1%} of positions ({1 - share.high:.1%} to {1 - share.low:.1%})"
     yield share, 1 - limits.top1, f"{told}, the budget {limits.top1:.1%}"
+    yield _perplexity(positions, limits, "budget")
+
+
+def _perplexity(positions: Positions, limits: ParityThresholds, name: str) -> tuple[Estimate, float, str]:
+    """Returns how far the perplexity is from the reference's, up or down, in logarithms; the limit; and both in words.
+
+    `name` is what the limit is called.
+    """
+    change = positions.nll_change
     size = change if change.mean >= 0 else Estimate(-change.mean, -change.high, -change.low)
     ratios = [_exp(value) for value in (change.mean, change.low, change.high)]
     told = f"perplexity is {ratios[0]:.4f} of the reference's ({ratios[1]:.4f} to {ratios[2]:.4f})"
-    yield size, math.log(limits.ppl_ratio), f"{told}, the budget {limits.ppl_ratio:g}"
+    return size, math.log(limits.ppl_ratio), f"{told}, the {name} {limits.ppl_ratio:g}"
 
 
 def _exp(value: float) -> float:
@@ -122,8 +151,12 @@ def check_merge(figures: Mapping[str, float] | None, limits: ParityThresholds) -
     if figures is None:
         return Rung(_MERGE, "skipped", {})
     divergence = Divergence.from_json(figures)
+    found = list(_over(divergence, limits, _MERGE))
+    if not 1 / limits.ppl_ratio <= divergence.ppl_ratio <= limits.ppl_ratio:
+        what = f"perplexity is {divergence.ppl_ratio:.4f} of the reference's, limit {limits.ppl_ratio}"
+        found.append(Failure(_MERGE, what))
     failures = tuple(
         Failure(_MERGE, f"merging lost it: {one.cause}", "", "merge into the base that the adapter was trained on")
-        for one in _over(divergence, limits, _MERGE)
+        for one in found
     )
     return Rung(_MERGE, "fail" if failures else "pass", dict(figures), failures)

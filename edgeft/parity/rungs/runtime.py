@@ -95,7 +95,9 @@ def _sampled(engine: Engine, reference: OpenReference, most: int) -> Positions:
     """Measures the first records, so many positions in all."""
     meter, left = DivergenceMeter(), most
     for number, record in enumerate(reference.content.records):
-        count = min(record.n_scored, left)
+        count = min(record.scored_within(engine.n_ctx), left)
+        if not count:
+            continue
         kept, first = reference.distributions(number).slice(0, count), record.first_scored
         for start, rows in engine.logit_chunks(record.ids[: first + count], first):
             part = slice(start - first, start - first + len(rows))
