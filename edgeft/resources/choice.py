@@ -22,6 +22,7 @@ class Wish:
         token_budget: most tokens of a forward pass, in place of `batch_size`; for packed batches.
         padded: batches are padded to their longest record.
         recompute: None leaves it to the memory.
+        processes: share the forward passes of a step, each as many.
     """
 
     longest_first: Sequence[int]
@@ -30,6 +31,7 @@ class Wish:
     token_budget: int | None
     recompute: bool | None
     padded: bool = False
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,34 +62,43 @@ def choose(job: Job | None, wish: Wish, usable: int | None) -> Choice:
     cut and only what `wish` names is computed again.
     """
     if job is None or usable is None:
-        first = next(_cuts(job, wish))
-        return _with(job, first, recompute=bool(wish.recompute))
+        return keep(job, wish, usable)
     choice = None
     for cut in _cuts(job, wish):
         for recompute in (False, True) if wish.recompute is None else (wish.recompute,):
-            choice = _with(job, cut, recompute=recompute)
-            if choice.need.total <= usable:
-                return _with_room_for_weights(job, choice, usable)
+            choice = _held_to(job, _with(job, cut, recompute=recompute), usable)
+            if choice.fits:
+                return choice
     assert choice is not None
-    return replace(choice, fits=False)
+    return choice
 
 
-def step_down(job: Job | None, wish: Wish, choice: Choice) -> Choice | None:
+def keep(job: Job | None, wish: Wish, usable: int | None) -> Choice:
+    """Returns what `wish` asks for, neither cut nor computed again to fit into `usable` bytes; `fits` says whether it
+    does. What remains of the memory keeps the weights dequantized, which changes nothing but the speed."""
+    return _held_to(job, _with(job, next(_cuts(job, wish)), recompute=bool(wish.recompute)), usable)
+
+
+def step_down(job: Job | None, wish: Wish, choice: Choice, usable: int | None = None) -> Choice | None:
     """Returns what to do after `choice` ran out of memory: compute again, then half the batch; None for nothing more.
 
-    The records of an optimizer step stay as many: half a batch is accumulated twice as often.
+    The records of an optimizer step stay as many: half a batch is accumulated twice as often. With `usable` None it is
+    taken to fit.
     """
     if not choice.strategy.recompute:
-        return _with(job, choice, recompute=True)
+        return _held_to(job, _with(job, choice, recompute=True), usable)
     smaller = replace(
         wish, batch_size=choice.batch_size, accumulation=choice.accumulation, token_budget=choice.token_budget
     )
     following = next(itertools.islice(_cuts(job, smaller), 1, None), None)
-    return None if following is None else _with(job, following, recompute=True)
+    return None if following is None else _held_to(job, _with(job, following, recompute=True), usable)
 
 
 def _cuts(job: Job | None, wish: Wish) -> Iterator[Choice]:
-    """Yields the batches that are asked for, and smaller ones with the same number of records, or tokens, in a step."""
+    """Yields the batches that are asked for, and smaller ones with the same number of records, or tokens, in a step.
+
+    What the processes cannot share evenly is left out, or, where there is nothing to take instead, rounded up.
+    """
     longest = wish.longest_first[0]
     batch_size, accumulation = wish.batch_size, wish.accumulation
     budget = None if wish.padded else wish.token_budget
@@ -96,8 +107,11 @@ def _cuts(job: Job | None, wish: Wish) -> Iterator[Choice]:
             tokens = max(budget, longest)
         else:
             tokens = batch_size * longest if wish.padded else sum(wish.longest_first[:batch_size])
-        strategy = Strategy(tokens, longest, recompute=False)
-        yield Choice(batch_size, accumulation, budget, strategy, _need(job, strategy))
+        if budget is not None or batch_size == 1:
+            accumulation = -(-accumulation // wish.processes) * wish.processes
+        if accumulation % wish.processes == 0:
+            strategy = Strategy(tokens, longest, recompute=False)
+            yield Choice(batch_size, accumulation, budget, strategy, _need(job, strategy))
         if budget is not None:
             if budget <= longest:
                 return
@@ -118,6 +132,15 @@ def _with(job: Job | None, choice: Choice, *, recompute: bool, resident: bool = 
 
 def _need(job: Job | None, strategy: Strategy) -> Need:
     return Need(0, 0, 0, 0, 0, 0, 0) if job is None else predict(job, strategy)
+
+
+def _held_to(job: Job | None, choice: Choice, usable: int | None) -> Choice:
+    """Says whether a choice fits, where that is known, and takes what room it leaves for the weights."""
+    if job is None or usable is None:
+        return replace(choice, fits=True)
+    if choice.need.total > usable:
+        return replace(choice, fits=False)
+    return _with_room_for_weights(job, replace(choice, fits=True), usable)
 
 
 def _with_room_for_weights(job: Job, choice: Choice, usable: int) -> Choice:

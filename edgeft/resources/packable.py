@@ -33,6 +33,8 @@ def why_not_packed(config_json: Mapping[str, Any], longest: int) -> str | None:
         return f"packed records are not known to be trained apart from one another by models of the type {family}"
     if config_json.get("attn_logit_softcapping"):
         return "attention over packed records has no soft cap, and this model's has one"
+    if dropout := config_json.get("attention_dropout"):
+        return f"attention over packed records has no dropout, and this model's is {dropout}"
     window = attention_window(config_json)
     if window is not None and window < longest:
         return f"attention over packed records has no window, and this model's is {window:,} of {longest:,} tokens"

@@ -28,7 +28,8 @@ def training_arguments(
         gradient_accumulation_steps=config.accumulation // processes,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(config.warmup_fraction * total_steps),
+        # The first warming step has a rate of 0: a training of one step would learn nothing by it.
+        warmup_steps=min(math.ceil(config.warmup_fraction * total_steps), total_steps - 1),
         optim=config.optimizer,
         # Packed rows hold many sequences, of which transformers' noise knows nothing: see neftune.py.
         neftune_noise_alpha=None if config.packing else config.neftune_alpha,

@@ -64,11 +64,10 @@ class LengthGroupedSampler(Sampler[int]):
         self._seed = seed
         self._epoch = 0
 
-    @property
-    def efficiency(self) -> float:
-        """Share of the tokens of padded batches that are an example's, 0 to 1."""
-        order = list(self)
-        batches = [order[i : i + self._batch_size] for i in range(0, len(order), self._batch_size)]
+    def efficiency(self, batch_size: int | None = None) -> float:
+        """Returns the share of the tokens of padded batches of that size that are an example's, 0 to 1."""
+        order, size = list(self), batch_size or self._batch_size
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
         slots = sum(max(self._lengths[index] for index in batch) * len(batch) for batch in batches)
         return sum(self._lengths) / slots
 

@@ -44,6 +44,14 @@ def remove(folder: Path, step: int) -> None:
     shutil.rmtree(path)
 
 
+def remove_all(folder: Path) -> None:
+    """Removes the folder of the checkpoints, where there is one, every marker first."""
+    for step in complete(folder):
+        (path_of(folder, step) / COMPLETE_MARKER).unlink()
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
 def resumable(folder: Path, rates: Mapping[int, float]) -> Path | None:
     """Returns the newest complete checkpoint that was trained at `rates` (`train.rate_from_step`), removing the others.
 
@@ -66,14 +74,16 @@ def before_step(rates: Mapping[int, float], step: int) -> dict[int, float]:
 def keep_best(folder: Path, scores: Mapping[int, float], keep: int) -> None:
     """Removes complete checkpoints but the last and the `keep` of the highest scores, by step.
 
-    One that is `SUSPECT` steps older than the next step stays, too, to go back to from a loss that explodes, and so do
-    those after it, which become it in time.
+    One that is `SUSPECT` steps older than the last stays, too, to go back to from a loss that explodes, and so do
+    those after it, which become it in time. So does the best up to it, which its state names as the best: whoever goes
+    back to it has lost the better ones after it.
     """
     steps = complete(folder)
     scored = sorted((step for step in steps if step in scores), key=lambda step: (-scores[step], step))
-    safe = max((step for step in steps if step <= steps[-1] + 1 - SUSPECT), default=0)
+    safe = max((step for step in steps if step <= steps[-1] - SUSPECT), default=0)
+    kept = {*scored[:keep], *[step for step in scored if step <= safe][:1]}
     for step in steps:
-        if step < safe and step not in scored[:keep]:
+        if step < safe and step not in kept:
             remove(folder, step)
 
 

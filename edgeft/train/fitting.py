@@ -16,6 +16,7 @@ from edgeft.errors import EdgeftError
 from edgeft.files import human_size, read_object, write_json
 from edgeft.progress import Progress
 from edgeft.resources import Choice, Job, ModelShape, choose, step_down, usable_bytes
+from edgeft.resources.choice import keep
 from edgeft.resources.jobs import job_of, wish_of
 from edgeft.train.fast.sharding import peak_bytes
 
@@ -45,7 +46,7 @@ class Fitting:
         self._config = config
         self._path = memory_path
         self._cuda = device == "cuda"
-        self._wish = wish_of(config, lengths)
+        self._wish = replace(wish_of(config, lengths), processes=processes)
         self.steps_down: list[str] = []
         try:
             self._job: Job | None = job_of(ModelShape.read(config_json), config, device, processes)
@@ -53,7 +54,8 @@ class Fitting:
             self._job = None
             if self._wish.recompute is None:
                 self._wish = replace(self._wish, recompute=self._cuda)
-        self._choice = self._remembered() or choose(self._job, self._wish, self._usable())
+        usable = self._usable()
+        self._choice = self._remembered(usable) or choose(self._job, self._wish, usable)
         self._require_fit()
 
     @property
@@ -68,6 +70,11 @@ class Fitting:
                 "gradient_checkpointing": choice.strategy.recompute,
             }
         )
+
+    @property
+    def dealt(self) -> int:
+        """Records of a batch as it is asked for, by which their order is made: a batch that is cut is a part of one."""
+        return self._config.batch_size
 
     @property
     def sharded(self) -> bool:
@@ -116,20 +123,26 @@ class Fitting:
         }
 
     def _step_down(self, reason: str) -> None:
-        old = self._choice
-        new = step_down(self._job, self._wish, old)
-        if new is None:
+        if not self._go_down():
             raise EdgeftError(
                 f"out of GPU memory: {reason}",
                 where="train",
                 remedy="close what else uses the GPU, lower dataset.max_tokens, or take a smaller model",
             )
+
+    def _go_down(self, usable: int | None = None) -> bool:
+        """Takes the next choice down, and returns whether there was one."""
+        old = self._choice
+        new = step_down(self._job, self._wish, old, usable)
+        if new is None:
+            return False
         if new.strategy.recompute != old.strategy.recompute:
             self.steps_down.append("each layer is computed again from its input")
         else:
             times = f"accumulated {new.accumulation} times"
             self.steps_down.append(f"batches of at most {new.strategy.tokens:,} tokens, {times}")
         self._choice = new
+        return True
 
     def _usable(self) -> int | None:
         if not self._cuda:
@@ -154,8 +167,9 @@ class Fitting:
             remedy="close what else uses the GPU, lower dataset.max_tokens, or take a smaller model",
         )
 
-    def _remembered(self) -> Choice | None:
-        """Returns the plan of the training that is resumed."""
+    def _remembered(self, usable: int | None) -> Choice | None:
+        """Returns the plan of the training that is resumed; where it does not fit any more, the next one down that does
+        or, with `fits` false, the last one."""
         kept = read_object(self._path)
         if not kept:
             return None
@@ -167,9 +181,10 @@ class Fitting:
             recompute=kept["recompute"],
         )
         self.steps_down = list(kept["steps_down"])
-        # Whether weights stay dequantized changes nothing but the speed: it is decided by what is free now.
-        choice = choose(self._job, wish, self._usable())
-        return choice if choice.batch_size == wish.batch_size and choice.token_budget == wish.token_budget else None
+        self._choice = keep(self._job, wish, usable)
+        while not self._choice.fits and self._go_down(usable):
+            pass
+        return self._choice
 
     def _remember(self) -> None:
         if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:

@@ -8,7 +8,7 @@ import torch
 
 from edgeft import hf
 from edgeft.artifacts import Checkpoint
-from edgeft.config import TrainConfig
+from edgeft.config import Ia3Config, TrainConfig
 from edgeft.errors import EdgeftError, Problem
 from edgeft.weights import Weights
 
@@ -18,7 +18,7 @@ def require_method(base: Checkpoint, config: TrainConfig, merge_base: str = "ori
     not there or has no such optimizer, and for trained tokens that the model has not; and for a merge base
     (`merge.base`) where no merged model can have the weights that training computed with."""
     device = hf.pick_device(config.device)
-    problems = [*_start_problems(config), *_row_problems(config)]
+    problems = [*_start_problems(config), *_row_problems(config), *_ia3_problems(config)]
     if merge_base != "original" and not (config.quantized and config.lora.init not in hf.MOVED_STARTS):
         what = f'"{merge_base}" is for adapters over a base in 4 bits that start as nothing'
         problems.append(Problem(what, "merge.base", 'set it to "original"'))
@@ -62,3 +62,13 @@ def _row_problems(config: TrainConfig) -> Iterator[Problem]:
         yield Problem('"full" trains every token', where, "leave it out")
     elif config.method == "ia3":
         yield Problem("peft's IA3 cannot train tokens besides", where, 'set train.method to "lora", or leave it out')
+
+
+def _ia3_problems(config: TrainConfig) -> Iterator[Problem]:
+    """The default of `feedforward` is none: it may stand in a file of all keys, and counts where it is a target."""
+    names, targets = config.ia3.feedforward, config.ia3.targets
+    if config.method != "ia3" or names == Ia3Config.model_fields["feedforward"].default:
+        return
+    if others := [name for name in names if name not in targets]:
+        remedy = "leave them out, or name them in train.ia3.targets, too"
+        yield Problem(f"no targets: {', '.join(others)}", "train.ia3.feedforward", remedy)

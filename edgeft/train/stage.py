@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from edgeft import hf
-from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint, Tokens, Trained
+from edgeft.artifacts import Adapter, Checkpoint, Tokens, Trained
 from edgeft.config import TrainConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError, Interrupted
-from edgeft.files import write_json, write_text
-from edgeft.hf.training import PrinterCallback, Trainer
-from edgeft.loss_curve import loss_curve_svg, read_metrics
+from edgeft.hf.training import PrinterCallback
 from edgeft.progress import Progress, silent
 from edgeft.resources.packable import why_not_packed, with_packing
 from edgeft.train.answers import Answers
 from edgeft.train.arguments import training_arguments
-from edgeft.train.batches import ExampleDataset, LengthGroupedSampler
+from edgeft.train.batches import ExampleDataset
 from edgeft.train.checkpoints import resumable
 from edgeft.train.fast import accelerate_model, can_attend
 from edgeft.train.fitting import Fitting
 from edgeft.train.guard import Guard, Rates
 from edgeft.train.limit import measure_limit
-from edgeft.train.methods import require_method, stored_dtype
+from edgeft.train.methods import require_method
+from edgeft.train.outcome import checkpoints_of, is_finished, write_outcome
 from edgeft.train.packing import TokenBudgetSampler
 from edgeft.train.stopping import EarlyStop, StopRequest
 from edgeft.train.together import of_the_first, together
 from edgeft.train.trainers import PackedTrainer, PaddedTrainer
 from edgeft.train.watching import Keeper, Watcher
-from edgeft.weights import CheckpointWeights
 
 _SHARDED = "train.shard_weights"
 
@@ -44,7 +40,9 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
 
     What is best by `config.best_by` is kept: an adapter (adapter_config.json, adapter_model.safetensors), or with the
     method "full" a checkpoint without tokenizer. Beside it `out` gets method.json, training.json (figures of the whole
-    training) and logs/ (metrics.jsonl and loss.svg). Raises Interrupted when a signal stopped it with everything saved.
+    training) and logs/ (metrics.jsonl and loss.svg). Where an earlier attempt at the same training has left all that,
+    nothing is trained. Raises Interrupted when a signal stopped it with everything saved: also one that came when no
+    step was left, after all that is written.
     Raises EdgeftError when CUDA is asked for and absent, for a method and options that do not go together, when targets
     name layers that the model has not, when `config.best_by` cannot be measured, and when the loss is no number or
     explodes.
@@ -54,6 +52,9 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     require_method(base, config)
     rank, processes = hf.join_processes(device)
     _require_possible(config, processes)
+    trained: Trained = Checkpoint(out) if config.method == "full" else Adapter(out)
+    if of_the_first(lambda: is_finished(out, config.rate_from_step)):
+        return trained
     training = ExampleDataset(TokenizedExamples(tokens.path / "train"))
     evaluated = TokenizedExamples(tokens.path / "evaluation")
     data = (training, ExampleDataset(evaluated))
@@ -63,23 +64,18 @@ def train(tokens: Tokens, base: Checkpoint, config: TrainConfig, out: Path, prog
     fitting = Fitting(base.config(), config, lengths, device, out / "logs" / "memory.json", processes)
     _require_sharded(fitting, config, processes)
 
-    def attempt() -> PaddedTrainer:
+    def attempt() -> tuple[PaddedTrainer, bool]:
         hf.seed_everything(config.seed)
-        trainer = _trainer(base, fitting, device, out / "checkpoints", data, answers, processes, progress)
+        trainer = _trainer(base, fitting, device, out, data, answers, processes, progress)
         with together(processes):
-            _run(trainer, training, config, out, progress)
-        return trainer
+            return trainer, _run(trainer, training, config, out, progress)
 
-    trainer = fitting.train(attempt, progress)
+    trainer, stopped = fitting.train(attempt, progress)
     if rank == 0:
-        weights = CheckpointWeights(base)
-        hf.save_trained(trainer.model, config, stored_dtype(weights), out)
-        write_json(out / BASE_RECORD, {"fingerprint": weights.fingerprint()})
-        figures = _figures(trainer, device, _efficiency(training.lengths, fitting.config))
-        write_json(out / "training.json", figures | {"memory": fitting.figures()})
-        write_text(out / "logs" / "loss.svg", loss_curve_svg(read_metrics(out / "logs" / "metrics.jsonl"), "loss"))
-        shutil.rmtree(out / "checkpoints")
-    return Checkpoint(out) if config.method == "full" else Adapter(out)
+        write_outcome(trainer, base, fitting, device, training.lengths, out)
+    if stopped:
+        raise _interrupted(trainer)
+    return trained
 
 
 def _packed(base: Checkpoint, config: TrainConfig, device: hf.Device, longest: int) -> TrainConfig:
@@ -126,8 +122,11 @@ def _not_sharded() -> EdgeftError:
     return EdgeftError("these weights cannot be shared out among processes", _SHARDED, remedy)
 
 
-def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out: Path, progress: Progress) -> None:
-    """Trains to the end, from the newest checkpoint on where there is one; the best weights are then in the model."""
+def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out: Path, progress: Progress) -> bool:
+    """Trains to the end, from the newest checkpoint on where there is one; the best weights are then in the model.
+
+    Returns whether a signal asked to stop when there was no step left to leave out.
+    """
     stop, end, guard = StopRequest(), EarlyStop(config.patience), Guard(trainer, data)
     watcher = Watcher(
         progress,
@@ -144,21 +143,26 @@ def _run(trainer: PaddedTrainer, data: ExampleDataset, config: TrainConfig, out:
     others = hf.reporters(config.report_to, out / "logs") if trainer.args.should_save else []
     for callback in (guard, end, Rates(config.rate_from_step), Keeper(config.keep), watcher, stop, *others):
         trainer.add_callback(callback)
-    resumed = of_the_first(lambda: resumable(out / "checkpoints", config.rate_from_step))
+    resumed = of_the_first(lambda: resumable(checkpoints_of(out), config.rate_from_step))
     if resumed is not None and end.over(trainer.args, trainer.saved_state(resumed)):
         trainer.finish(resumed)
-        return
+        return False
     with stop.listening():
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     if stop.requested and not end.over(trainer.args, trainer.state):
-        raise Interrupted(f"step {trainer.state.global_step} of {trainer.state.max_steps} of training")
+        raise _interrupted(trainer)
+    return stop.requested
+
+
+def _interrupted(trainer: PaddedTrainer) -> Interrupted:
+    return Interrupted(f"step {trainer.state.global_step} of {trainer.state.max_steps} of training")
 
 
 def _trainer(
     base: Checkpoint,
     fitting: Fitting,
     device: hf.Device,
-    checkpoints: Path,
+    out: Path,
     data: tuple[ExampleDataset, ExampleDataset],
     answers: Answers | None,
     processes: int,
@@ -171,7 +175,7 @@ def _trainer(
         base,
         config,
         device,
-        checkpoints.parent,
+        out,
         trained_ids=hf.token_ids(base.path, config.trained_tokens),
         recompute=recompute and not packed,
         # peft's preparation turns what is not quantized into float32, which gains nothing when packing.
@@ -184,10 +188,11 @@ def _trainer(
         n_batches = len(TokenBudgetSampler(training.lengths, config.token_budget, config.seed))
     options: dict[str, Any] = {
         "model": model,
-        "args": training_arguments(config, checkpoints, device, n_batches, recompute and not packed, processes),
+        "args": training_arguments(config, checkpoints_of(out), device, n_batches, recompute and not packed, processes),
         "train_dataset": training,
         "eval_dataset": evaluation,
         "rates": config.rate_from_step,
+        "dealt": fitting.dealt,
         "measure": answers,
     }
     if not packed:
@@ -196,31 +201,3 @@ def _trainer(
     if fitting.sharded and not fast:
         raise _not_sharded()
     return PackedTrainer(token_budget=config.token_budget, neftune_alpha=config.neftune_alpha, **options)
-
-
-def _efficiency(lengths: Sequence[int], config: TrainConfig) -> float:
-    """Returns the share of the training batches' tokens that are an example's, the rest being padding or room."""
-    if not config.packing:
-        return LengthGroupedSampler(lengths, config.batch_size, config.seed).efficiency
-    if config.token_budget is None:
-        return 1.0
-    return TokenBudgetSampler(lengths, config.token_budget, config.seed).efficiency
-
-
-def _figures(trainer: Trainer, device: hf.Device, efficiency: float) -> dict[str, Any]:
-    history = trainer.state.log_history
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    evaluations = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
-    return {
-        "device": device,
-        "steps": trainer.state.global_step,
-        "planned_steps": trainer.state.max_steps,
-        "batch_efficiency": efficiency,
-        "epochs": trainer.state.epoch,
-        "first_loss": losses[0] if losses else None,
-        "last_loss": losses[-1] if losses else None,
-        "evaluation_losses": evaluations,
-        "best_evaluation_loss": min(evaluations, default=None),
-        "best_step": trainer.state.best_global_step,
-        "best_by": {str(trainer.args.metric_for_best_model).removeprefix("eval_"): trainer.state.best_metric},
-    }

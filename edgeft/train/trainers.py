@@ -27,11 +27,14 @@ Measure = Callable[["hf.PreTrainedModel"], dict[str, float]]
 class PaddedTrainer(Trainer):
     """Batches of about equal length, padded to the longest; losses are means over trained tokens.
 
-    `rates` are those of `train.rate_from_step`, `measure` what each evaluation finds out beside the loss.
+    `rates` are those of `train.rate_from_step`, `measure` what each evaluation finds out beside the loss. `dealt` are
+    the records of a batch as the order is made, of which a batch may be a part: so an optimizer step trains the same
+    records however small its batches are.
     """
 
-    def __init__(self, rates: Mapping[int, float], measure: Measure | None, **options: Any) -> None:
+    def __init__(self, rates: Mapping[int, float], dealt: int, measure: Measure | None, **options: Any) -> None:
         self.rates = rates
+        self._dealt = dealt
         self._measure = measure
         self._losses: list[torch.Tensor] = []
         self.log_with: Callable[[dict[str, float]], dict[str, float]] = dict
@@ -53,8 +56,8 @@ class PaddedTrainer(Trainer):
 
     def batches(self, lengths: Sequence[int]) -> Sampler[list[int]]:
         """Returns the numbers of examples of these lengths, in batches."""
+        ordered = LengthGroupedSampler(lengths, self._dealt, self.args.seed)
         batch_size = self.args.per_device_train_batch_size
-        ordered = LengthGroupedSampler(lengths, batch_size, self.args.seed)
         return cast(Sampler[list[int]], BatchSampler(ordered, batch_size, drop_last=False))
 
     def get_train_dataloader(self) -> Loader:

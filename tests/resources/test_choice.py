@@ -90,6 +90,22 @@ def test_a_token_budget_is_halved_down_to_the_longest_record() -> None:
     assert [(c.token_budget, c.accumulation) for c in found] == [(4000, 4), (2000, 8)]
 
 
+@pytest.mark.parametrize(
+    ("asked", "cuts"),
+    [
+        (wish(batch_size=5), [(5, 2), (1, 10)]),
+        (wish(batch_size=6), [(6, 2), (3, 4), (1, 12)]),
+        (wish(token_budget=3000), [(8, 2), (8, 4)]),
+    ],
+    ids=["no half", "halves", "tokens"],
+)
+def test_processes_can_share_what_it_is_cut_into(asked: Wish, cuts: list[tuple[int, int]]) -> None:
+    """A batch of 5 twice is no 2 five times for two processes, and 3,000 tokens twice are no 2,000 three times."""
+    shared = replace(asked, processes=2, recompute=True)
+    first = choose(job(), shared, 74 * GIB)
+    assert [(c.batch_size, c.accumulation) for c in (first, *steps("fast", first, shared))] == cuts
+
+
 def test_what_the_arithmetic_does_not_know_steps_down_as_well() -> None:
     asked = wish(batch_size=4, accumulation=1, padded=True, recompute=False)
     first = choose(None, asked, 9 * GIB)

@@ -74,6 +74,8 @@ def test_packed_records_do_not_see_one_another(family: str) -> None:
         ({"model_type": "lfm2"}, 8, "of the type lfm2"),
         ({"model_type": "qwen3_5_text"}, 8, "of the type qwen3_5_text"),
         ({"model_type": "gemma2", "attn_logit_softcapping": 50.0}, 8, "no soft cap"),
+        ({"model_type": "qwen3", "attention_dropout": 0.1}, 8, "no dropout, and this model's is 0.1"),
+        ({"model_type": "qwen3", "attention_dropout": 0.0}, 8, None),
         ({"model_type": "gemma3_text", "sliding_window": 512}, 513, "no window, and this model's is 512 of 513 tokens"),
         ({"model_type": "mistral"}, 5000, "4,096 of 5,000"),
         ({"model_type": "gemma3_text", "sliding_window": 512}, 512, None),

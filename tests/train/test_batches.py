@@ -80,7 +80,7 @@ def test_batches_are_of_about_equal_length() -> None:
 
     sampler = LengthGroupedSampler(lengths, batch_size=8, seed=0)
     grouped = padding(list(sampler))
-    assert sampler.efficiency == pytest.approx(1 / (1 + grouped))
+    assert sampler.efficiency() == pytest.approx(1 / (1 + grouped))
     assert grouped < 0.1 < padding(list(range(1024)))
 
 

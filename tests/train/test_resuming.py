@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -23,7 +25,9 @@ from edgeft.cli import main
 from edgeft.config import LoraConfig
 from edgeft.errors import Interrupted
 from edgeft.progress import Progress
-from edgeft.train.checkpoints import complete, keep_best, mark_complete, path_of
+from edgeft.rundir import Recipe, RunDir
+from edgeft.train.checkpoints import complete, keep_best, mark_complete, path_of, remove_all
+from edgeft.train.trainers import PaddedTrainer
 
 CONFIGS = {
     "padded": CONFIG,
@@ -70,9 +74,37 @@ def test_stopped_after_every_step_equals_uninterrupted(folder: Path, tmp_path: P
     assert content(run(folder, tmp_path / "cut", config)) == whole
 
 
-def test_a_signal_at_the_last_step_changes_nothing(folder: Path, tmp_path: Path) -> None:
+def test_a_signal_at_the_last_step_stops_when_everything_is_written(folder: Path, tmp_path: Path) -> None:
     whole = content(run(folder, tmp_path / "whole", CONFIG))
-    assert content(run(folder, tmp_path / "signalled", CONFIG, signal_after(STEPS, signal.SIGINT))) == whole
+    with pytest.raises(Interrupted, match=f"step {STEPS} of {STEPS} of training"):
+        run(folder, tmp_path / "signalled", CONFIG, signal_after(STEPS, signal.SIGINT))
+    assert content(tmp_path / "signalled") == whole
+
+
+def test_a_signal_in_the_last_evaluation_stops_and_the_same_command_only_renames(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = content(run(folder, tmp_path / "whole", CONFIG))
+    honest, evaluated = PaddedTrainer.evaluate, 0
+
+    def signalled(self: PaddedTrainer, *rest: Any, **named: Any) -> dict[str, float]:
+        nonlocal evaluated
+        evaluated += 1
+        if self.state.global_step == STEPS:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return honest(self, *rest, **named)
+
+    monkeypatch.setattr(PaddedTrainer, "evaluate", signalled)
+    runs, recipe = RunDir(tmp_path / "run"), Recipe("train", 1, CONFIG.model_dump(mode="json"))
+    with pytest.raises(Interrupted), runs.produce("adapter", recipe, resumable=True) as out:
+        run(folder, out, CONFIG)
+    assert runs.why_stale("adapter", recipe) == "unfinished"
+    before = evaluated
+    with runs.produce("adapter", recipe, resumable=True) as out:
+        run(folder, out, CONFIG)
+    assert (runs.why_stale("adapter", recipe), evaluated) == ("", before)
+    made = content(runs.path("adapter"))
+    assert (made[0].pop("manifest.json"), made) == (ANY, whole)
 
 
 def test_a_training_killed_when_it_had_ended_is_only_finished(folder: Path, tmp_path: Path) -> None:
@@ -82,7 +114,7 @@ def test_a_training_killed_when_it_had_ended_is_only_finished(folder: Path, tmp_
 
     def kill(done: float, total: float, status: str = "") -> None:
         if done == STEPS - 1:
-            (out / "training.json").mkdir(parents=True)  # the first file that is written cannot be
+            (out / "training.json").mkdir(parents=True)  # the last file that is written cannot be
 
     with pytest.raises(OSError):
         run(folder, out, CONFIG, kill)
@@ -90,6 +122,55 @@ def test_a_training_killed_when_it_had_ended_is_only_finished(folder: Path, tmp_
     steps: list[float] = []
     assert content(run(folder, out, CONFIG, lambda done, total, status="": steps.append(done))) == whole
     assert steps == []
+
+
+@pytest.mark.parametrize("killed_at", ["before", "a marker", "a checkpoint"])
+def test_a_training_killed_while_its_checkpoints_go_is_not_trained_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    """All is written: whatever is left of the checkpoints goes, markers first, and no model is loaded."""
+    whole = content(run(folder, tmp_path / "whole", CONFIG))
+    out = tmp_path / "cut"
+
+    def kill(checkpoints: Path) -> None:
+        for step in complete(checkpoints) if killed_at != "before" else []:
+            (path_of(checkpoints, step) / "complete").unlink()
+            if killed_at == "a checkpoint":
+                (path_of(checkpoints, step) / "trainer_state.json").unlink()
+                break
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr("edgeft.train.outcome.remove_all", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, out, CONFIG)
+    assert any((out / "checkpoints").iterdir())
+    monkeypatch.setattr("edgeft.hf.load_for_training", None)
+    assert content(run(folder, out, CONFIG)) == whole
+    assert not (out / "checkpoints").exists()
+
+
+def test_checkpoints_that_go_look_complete_at_no_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (2, 4):
+        path_of(tmp_path / "checkpoints", step).mkdir(parents=True)
+        mark_complete(path_of(tmp_path / "checkpoints", step))
+    removed: list[list[int]] = []
+    monkeypatch.setattr(shutil, "rmtree", lambda folder: removed.append(complete(folder)))
+    remove_all(tmp_path / "checkpoints")
+    remove_all(tmp_path / "none")
+    assert removed == [[]]
+
+
+def test_an_ended_training_is_not_that_of_other_rates(folder: Path, tmp_path: Path) -> None:
+    """The folder of an unfinished artifact is handed on whatever `train.rate_from_step` is."""
+    lower = CONFIG.model_copy(update={"rate_from_step": {3: 1e-4}})
+    unused = CONFIG.model_copy(update={"rate_from_step": {STEPS: 1e-4}})
+    whole = content(run(folder, tmp_path / "out", CONFIG))
+    assert content(run(folder, tmp_path / "out", unused)) == whole
+    with pytest.raises(Interrupted):
+        run(folder, tmp_path / "out", lower, signal_after(1, signal.SIGTERM))
+    other = content(run(folder, tmp_path / "out", lower))
+    assert other == content(run(folder, tmp_path / "lower", lower)) != whole
 
 
 def test_a_second_ctrl_c_stops_at_once(folder: Path, tmp_path: Path) -> None:
@@ -127,6 +208,20 @@ def test_the_best_checkpoints_and_the_last_are_kept(tmp_path: Path, keep: int, b
         mark_complete(path_of(tmp_path, step))
         keep_best(tmp_path, scores, keep)
     assert complete(tmp_path) == [*best, 20, 22, 24, 26, 28, 30]
+
+
+@pytest.mark.parametrize("lost", [80, 69])
+def test_the_best_before_a_loss_explodes_is_kept_for_the_checkpoint_that_is_gone_back_to(
+    tmp_path: Path, lost: int
+) -> None:
+    """That of 40 is the best until that of the last step, which is too near to the explosion to be gone back to."""
+    scores = {20: 0.0, 40: 2.0, 50: 1.0, 59: 1.5, lost: 3.0}
+    for step in scores:
+        path_of(tmp_path, step).mkdir()
+        mark_complete(path_of(tmp_path, step))
+        keep_best(tmp_path, scores, keep=1)
+    sound = 59  # `SUSPECT` steps before 69, where the next step may find that the loss explodes
+    assert complete(tmp_path) == [40, sound, lost]
 
 
 def test_sigterm_saves_exits_0_and_the_same_command_goes_on(tmp_path: Path) -> None:
