@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeft.errors import EdgeftError, Problem
+
+if TYPE_CHECKING:
+    from gguf import ReaderTensor
 
 Message = dict[str, Any]
 """One turn of a conversation: `role`, `content`, and for tools `tool_calls`, `tool_call_id`, `name`."""
@@ -134,6 +138,13 @@ class GgufFile:
     def size_bytes(self) -> int:
         """The size of all parts."""
         return sum(part.stat().st_size for part in self.parts)
+
+    def tensors(self) -> Iterator[ReaderTensor]:
+        """Yields the tensors of all parts, mapped from the files; raises ValueError or IndexError for a broken one."""
+        from gguf import GGUFReader
+
+        for part in self.parts:
+            yield from GGUFReader(part).tensors
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,10 @@ class RunDir:
         inputs = (self.manifest(name) or {"inputs": {}})["inputs"]
         return all(self.content_hash(one) == digest for one, digest in inputs.items() if self.manifest(one))
 
+    def tells(self, name: str, report: str) -> bool:
+        """Whether an artifact has a report of that file name, and of what is there."""
+        return (self.path(name) / report).exists() and self.is_of_what_is_there(name)
+
     @contextmanager
     def produce(self, name: str, recipe: Recipe, *, resumable: bool = False) -> Iterator[Path]:
         """Yields the partial folder to write into; on success writes its manifest and renames it to its final name.

@@ -81,16 +81,13 @@ def _row(name: str, kind: str, scores: dict[str, Any], size_bytes: int | None) -
 
 
 def _scores(graph: Graph, engine: str) -> dict[str, Any]:
-    report = graph.eval_report(engine)
-    made = (report.path / "eval.json").exists() and graph.run.is_of_what_is_there(f"eval/{engine}")
-    return report.content() if made else {}
+    return graph.eval_report(engine).content() if graph.run.tells(f"eval/{engine}", "eval.json") else {}
 
 
 def _merge_figures(graph: Graph) -> dict[str, Any]:
-    path = graph.run.path("reference") / "merge.json"
-    if not path.exists() or not graph.run.is_of_what_is_there("reference"):
+    if not graph.run.tells("reference", "merge.json"):
         return {}
-    figures = json.loads(path.read_text(encoding="utf-8"))
+    figures = _read(graph.run.path("reference") / "merge.json")
     return {"mean_kld": figures["mean_kld"], "top1": figures["top1"]}
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.config import Config, load_config
+from edgeft.config import RECORD_SUFFIXES, Config, load_config
 from edgeft.config_text import to_toml
-from edgeft.dataset.rows import SUFFIXES
 from edgeft.errors import EdgeftError, Problem
 
 MINIMAL = '[model]\nbase = "./base"\n[dataset]\ntrain = "train.jsonl"\n'
@@ -271,7 +270,7 @@ def test_a_dataset_on_the_hub_may_have_a_dot(tmp_path: Path, source: str) -> Non
     assert config.local_source(source) is not None
 
 
-@pytest.mark.parametrize("ending", (*SUFFIXES, ".jsonl.gz", ".JSONL", ".csv.zst"))
+@pytest.mark.parametrize("ending", (*RECORD_SUFFIXES, ".jsonl.gz", ".JSONL", ".csv.zst"))
 def test_a_file_that_is_missing_is_no_dataset_on_the_hub(tmp_path: Path, ending: str) -> None:
     config = load_config(write(tmp_path, '[model]\nbase = "b"\n[dataset]\ntrain = "t"\n'))
     assert config.local_source(f"data/train{ending}") == tmp_path / "data" / f"train{ending}"

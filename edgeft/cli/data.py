@@ -22,7 +22,7 @@ from edgeft.dataset.record import Record
 from edgeft.dataset.sources import Account, require_apart, stream
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.errors import EdgeftError
-from edgeft.files import making_folder
+from edgeft.files import json_text, making_folder
 
 _DEFAULTS = DatasetConfig(train="")
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -108,7 +108,7 @@ def check(
             accounts,
         )
     if as_json:
-        click.echo(printable(json.dumps(report.to_json(), indent=2, ensure_ascii=False)))
+        click.echo(json_text(report.to_json()))
     else:
         output.findings(report, places)
     if not report.ok:

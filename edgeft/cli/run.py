@@ -119,8 +119,9 @@ def show(run_folder: Path | None, config_path: Path) -> None:
     rows = []
     for step in pipeline.plan():
         manifest = graph.run.manifest(step.node.name)
-        readable = manifest is not None and not step.why.startswith("damaged")
-        detail = f"{manifest['finished']}  {describe(graph, step.node.name)}" if manifest and readable else ""
+        detail = ""
+        if manifest and not step.why.startswith("damaged"):
+            detail = f"{manifest['finished']}  {describe(graph, step.node.name)}"
         rows.append((step.node.name, step.why, detail))
     output.states(rows)
     output.summary(summarize(graph))

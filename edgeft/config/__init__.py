@@ -4,6 +4,8 @@ from edgeft.config.load import load_config
 from edgeft.config.quantizing import ImatrixConfig, QuantizeConfig
 from edgeft.config.section import Section
 from edgeft.config.sections import (
+    COMPRESSED_SUFFIXES,
+    RECORD_SUFFIXES,
     Config,
     ConvertConfig,
     DatasetConfig,
@@ -16,6 +18,8 @@ from edgeft.config.sections import (
 from edgeft.config.training import Ia3Config, LoraConfig, QuantizationConfig, TrainConfig
 
 __all__ = [
+    "COMPRESSED_SUFFIXES",
+    "RECORD_SUFFIXES",
     "Config",
     "ConvertConfig",
     "DatasetConfig",

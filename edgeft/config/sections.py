@@ -14,8 +14,9 @@ from edgeft.config.section import Section
 from edgeft.config.training import TrainConfig
 
 _DATASET_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?(@[\w.-]+)?")
-RECORD_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".zst")
-"""Of files of records; what ends otherwise, as teknium/OpenHermes-2.5 does, may be a dataset on the hub."""
+RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
+"""Names of files of records end so, or so and then in one of `COMPRESSED_SUFFIXES`."""
+COMPRESSED_SUFFIXES = (".gz", ".zst")
 
 
 class ModelConfig(Section):
@@ -219,7 +220,8 @@ class Config(Section):
         folder = self.path(source.partition("@")[0])
         if not path.exists() and folder.is_dir():
             return folder
-        is_file_name = any(path.name.lower().endswith(ending) for ending in RECORD_ENDINGS)
+        # What ends otherwise, as teknium/OpenHermes-2.5 does, may be a dataset on the hub.
+        is_file_name = path.name.lower().endswith((*RECORD_SUFFIXES, *COMPRESSED_SUFFIXES))
         is_id = _DATASET_ID.fullmatch(source) is not None and not is_file_name and not path.exists()
         return None if is_id else path
 

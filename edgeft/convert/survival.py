@@ -116,8 +116,7 @@ def _rounded_types(unquantized: GgufFile | Literal["f32", "f16", "bf16"]) -> Cal
         matrix_type = MATRIX_TYPES[unquantized]
         return lambda tensor: stored_type(tensor.name, tensor.shape, matrix_type).torch
     by_kind = {kind.ggml: kind.torch for kind in MATRIX_TYPES.values()}
-    parts = (GGUFReader(part) for part in unquantized.parts)
-    kinds = {tensor.name: tensor.tensor_type for part in parts for tensor in part.tensors}
+    kinds = {tensor.name: tensor.tensor_type for tensor in unquantized.tensors()}
     # One that was quantized already was made of an F16, unless asked otherwise.
     return lambda tensor: by_kind.get(kinds[tensor.name], torch.float16)
 

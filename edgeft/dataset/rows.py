@@ -8,18 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from edgeft.config import COMPRESSED_SUFFIXES, RECORD_SUFFIXES
 from edgeft.dataset.compressed import READ_ERRORS, numbered_lines, open_stream, read_finding
 from edgeft.dataset.findings import Finding, Place
 from edgeft.dataset.json_rows import document_rows, line_rows, text_rows
 from edgeft.dataset.row import Row
 from edgeft.dataset.table_rows import csv_rows, parquet_rows
 
-__all__ = ["SUFFIXES", "Row", "is_readable", "read_rows"]
+__all__ = ["Row", "is_readable", "read_rows"]
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
-"""Names of files that are read end so, or so and then .gz or .zst."""
-
-_COMPRESSED = (".gz", ".zst")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _PARQUET_MAGIC = b"PAR1"
 _UNSEEN = b"?"
@@ -27,7 +24,7 @@ _UNSEEN = b"?"
 
 def is_readable(path: Path) -> bool:
     """Returns whether the name of a file is of a known type."""
-    return _suffix(path) in SUFFIXES
+    return _suffix(path) in RECORD_SUFFIXES
 
 
 def read_rows(path: Path) -> Iterator[Row | Finding]:
@@ -66,7 +63,7 @@ def _decoded(kind: str, path: Path, stream: BinaryIO) -> Iterator[Row | Finding]
 
 def _suffix(path: Path) -> str:
     name = path.name.lower()
-    for compressed in _COMPRESSED:
+    for compressed in COMPRESSED_SUFFIXES:
         name = name.removesuffix(compressed)
     return Path(name).suffix
 

@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeft.config import SourceConfig
+from edgeft.config import RECORD_SUFFIXES, SourceConfig
 from edgeft.dataset.findings import Finding, Place, Severity
 from edgeft.dataset.formats import Converted, convert
 from edgeft.dataset.hub import DatasetName, dataset_rows, is_saved_dataset
 from edgeft.dataset.record import Record
-from edgeft.dataset.rows import SUFFIXES, Row, is_readable, read_rows
+from edgeft.dataset.rows import Row, is_readable, read_rows
 from edgeft.errors import EdgeftError
 
 _HASH_SPACE = 2.0**64
 _SPLIT_NAME = re.compile(r"(?:^|[-_./\\])(train|test|validation|valid|val|dev|eval|evaluation)(?=[-_./\\]|$)", re.I)
 # Beside datasets, and no part of them.
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "package.json", "README.md", "LICENSE")
-_TYPES = ", ".join(SUFFIXES)
+_TYPES = ", ".join(RECORD_SUFFIXES)
 _UNLESS_RECORDS = f"nothing, unless it holds records: the types are {_TYPES}, and each as .gz and .zst"
 _LINKED = "name the folder as a source of its own, or copy it here"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeft.dataset.findings import Finding, FindingsError
-from edgeft.dataset.fitting import Limit, fit_prompt
+from edgeft.dataset.fitting import fit_prompt
 from edgeft.dataset.split import prompt_key
-from edgeft.dataset.tokenizer import OpenTokenizer, TokenizerView
-from edgeft.dataset.tokenizing import Work
+from edgeft.dataset.tokenizer import TokenizerView
+from edgeft.dataset.tokenizing import InWorker, Work
 
 
 @dataclass(frozen=True)
@@ -23,28 +23,15 @@ class Tested:
     findings: list[Finding]
 
 
-@dataclass(frozen=True)
-class PromptFitter:
-    """How test records are held to the limit; `open()` gives the function that does it, in a worker process."""
+class PromptFitter(InWorker[Tested]):
+    """How test records are held to the limit."""
 
-    tokenizer: OpenTokenizer
-    limit: Limit
-
-    def open(self) -> _Worker:
-        """Opens the tokenizer."""
-        return _Worker(self.tokenizer(), self.limit)
-
-
-@dataclass(frozen=True)
-class _Worker:
-    tokenizer: TokenizerView
-    limit: Limit
-
-    def __call__(self, work: Work) -> Tested:
+    def done(self, tokenizer: TokenizerView, work: Work) -> Tested:
+        """Returns the records that can be answered."""
         done = Tested([], [], list(work.findings))
         for record in work.records:
             try:
-                kept, found = fit_prompt(record, self.tokenizer, self.limit)
+                kept, found = fit_prompt(record, tokenizer, self.limit)
             except FindingsError as error:
                 done.findings.extend(error.findings)
                 continue

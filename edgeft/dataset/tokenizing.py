@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,7 @@ ROW = np.dtype(
 """What is kept in memory of a record, 63 bytes."""
 
 Rows = npt.NDArray[np.void]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -61,34 +64,37 @@ class Done:
 
 
 @dataclass(frozen=True)
-class RecordTokenizer:
-    """How records become tokens; `open()` gives the function that does it."""
+class InWorker(ABC, Generic[Result]):
+    """What is done with a `Work`; `open()` opens the tokenizer, in a worker process, and gives the function."""
 
     tokenizer: OpenTokenizer
     limit: Limit
 
-    def open(self) -> _Worker:
+    def open(self) -> Callable[[Work], Result]:
         """Opens the tokenizer."""
-        return _Worker(self.tokenizer(), self.limit)
+        return partial(self.done, self.tokenizer())
+
+    @abstractmethod
+    def done(self, tokenizer: TokenizerView, work: Work) -> Result:
+        """Returns what became of the records."""
 
 
-@dataclass(frozen=True)
-class _Worker:
-    tokenizer: TokenizerView
-    limit: Limit
+class RecordTokenizer(InWorker[Done]):
+    """How records become tokens."""
 
-    def __call__(self, work: Work) -> Done:
+    def done(self, tokenizer: TokenizerView, work: Work) -> Done:
+        """Returns the examples of the records."""
         findings = list(work.findings)
         rows = np.zeros(len(work.records), ROW)
         files: dict[str, int] = {}
         examples: list[tuple[Example, tuple[int, int, int]]] = []
         lines: list[str] = []
-        tokenized = tokenize_all(work.records, self.tokenizer)
+        tokenized = tokenize_all(work.records, tokenizer)
         for row, record, result in zip(rows, work.records, tokenized, strict=True):
             try:
                 if isinstance(result, FindingsError):
                     raise result
-                kept = fit(record, result, self.tokenizer, self.limit)
+                kept = fit(record, result, tokenizer, self.limit)
             except FindingsError as error:
                 findings += error.findings
                 continue

@@ -102,8 +102,7 @@ class Places:
 
     def is_checked(self, type_name: str) -> bool:
         """Whether there is a parity report on the file of a type that lies there now."""
-        report = self.parity_report(type_name).path / "parity.json"
-        return report.exists() and self.run.is_of_what_is_there(f"parity/{type_name}")
+        return self.run.tells(f"parity/{type_name}", "parity.json")
 
     def eval_report(self, engine: str) -> EvalReport:
         """The evaluation of "base", "tuned", or the file of a type."""

@@ -219,8 +219,5 @@ def recipe_of(assignment: Assignment, imatrix: Path | None) -> Recipe:
 
 def matrix_bytes(source: GgufFile, costs: Sequence[TensorCosts]) -> int:
     """Returns the bytes that the tensors with a choice take in the source."""
-    from gguf import GGUFReader
-
     names = {cost.name for cost in costs}
-    tensors = (tensor for part in source.parts for tensor in GGUFReader(part).tensors)
-    return sum(int(tensor.n_bytes) for tensor in tensors if tensor.name in names)
+    return sum(int(tensor.n_bytes) for tensor in source.tensors() if tensor.name in names)

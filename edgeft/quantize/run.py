@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gguf import GGML_QUANT_VERSION, GGUFReader
+from gguf import GGML_QUANT_VERSION
 
 from edgeft.artifacts import GgufFile
 from edgeft.errors import EdgeftError, Problem
@@ -75,7 +75,7 @@ def require_apart(source: GgufFile, out: Path) -> None:
 def _tensor_names(source: GgufFile) -> list[str]:
     """Returns the names of a file's tensors; none for a broken file, of which llama.cpp will say what is wrong."""
     try:
-        return [tensor.name for part in source.parts for tensor in GGUFReader(part).tensors]
+        return [tensor.name for tensor in source.tensors()]
     except (ValueError, IndexError):
         return []
 

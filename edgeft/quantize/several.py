@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from gguf import GGUFReader
-
 from edgeft.artifacts import GgufFile
 from edgeft.errors import EdgeftError
 from edgeft.progress import Progress
@@ -68,7 +66,7 @@ def how_many_at_once(source: GgufFile, count: int) -> int:
     if count == 1 or not hasattr(os, "sysconf"):  # the system does not tell
         return 1
     try:
-        largest = max(int(tensor.n_elements) for part in source.parts for tensor in GGUFReader(part).tensors)
+        largest = max(int(tensor.n_elements) for tensor in source.tensors())
     except (ValueError, IndexError):  # a broken file: llama.cpp will say what is wrong with it
         return 1
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

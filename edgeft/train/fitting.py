@@ -15,8 +15,7 @@ from edgeft.config import TrainConfig
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size, read_object, write_json
 from edgeft.progress import Progress
-from edgeft.resources import Choice, Job, ModelShape, choose, step_down, usable_bytes
-from edgeft.resources.choice import keep
+from edgeft.resources import Choice, Job, ModelShape, choose, keep, step_down, usable_bytes
 from edgeft.resources.jobs import job_of, wish_of
 from edgeft.train.fast.sharding import peak_bytes
 
