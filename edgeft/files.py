@@ -119,8 +119,15 @@ def json_text(value: object, indent: int | None = 2) -> str:
 
     What UTF-8 cannot hold, as a file's name in another encoding, is escaped, as JSON does it.
     """
-    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace").decode()
+    return printable(json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False))
+
+
+def printable(text: str) -> str:
+    """Returns a text with the halves of surrogate pairs escaped, which are no characters and cannot be written.
+
+    JSON may hold them, and a byte of a file's name that is not UTF-8 is read as one.
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _finite(value: object) -> object:

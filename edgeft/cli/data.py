@@ -16,13 +16,13 @@ from edgeft.console import Output
 from edgeft.dataset.check.check import check_records
 from edgeft.dataset.check.near import near_groups
 from edgeft.dataset.check.settings import CheckSettings
-from edgeft.dataset.findings import Finding, printable, raise_errors
+from edgeft.dataset.findings import Finding, raise_errors
 from edgeft.dataset.fitting import Limit, OverLength
 from edgeft.dataset.record import Record
 from edgeft.dataset.sources import Account, require_apart, stream
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.errors import EdgeftError
-from edgeft.files import json_text, making_folder
+from edgeft.files import json_text, making_folder, printable
 
 _DEFAULTS = DatasetConfig(train="")
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)

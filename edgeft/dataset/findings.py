@@ -7,16 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgeft.errors import EdgeftError, Problem
+from edgeft.files import printable
 
 Severity = Literal["error", "warning", "info"]
-
-
-def printable(text: str) -> str:
-    """Returns a text with the halves of surrogate pairs escaped, which are no characters and cannot be written.
-
-    JSON may hold them, and a byte of a file's name that is not UTF-8 is read as one.
-    """
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True, order=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 from edgeft.dataset.check.settings import CheckSettings
 from edgeft.dataset.check.texts import excerpt
-from edgeft.dataset.findings import Finding, Place, printable
+from edgeft.dataset.findings import Finding, Place
 from edgeft.dataset.records import Record
+from edgeft.files import printable
 
 _TRIAL = 100
 _MOST_LABELS = 50
