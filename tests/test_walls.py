@@ -77,7 +77,7 @@ ONLY_IMPORTERS = {
     "click": "cli",
     **dict.fromkeys(("py3langid", "datasets", "pyarrow", "zstandard"), "dataset"),
 }
-MOST_LINES = 320
+MOST_LINES = 600
 TRAIN_LIBRARIES = (
     *("torch", "transformers", "peft", "bitsandbytes", "safetensors", "accelerate", "tokenizers", "huggingface_hub"),
     *("datasets", "pyarrow"),
