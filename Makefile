@@ -2,6 +2,7 @@
 PYTHON ?= python3
 CONFIG ?= examples/home/edgeft.toml
 TESTARGS ?=
+GEMMA ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,6 +23,7 @@ help: ## show this list
 	@echo "  CONFIG=FILE     the run (default: $(CONFIG))"
 	@echo "  PYTHON=PROGRAM  the Python that .venv is made with (default: $(PYTHON))"
 	@echo "  TESTARGS=ARGS   passed to pytest, such as TESTARGS='-k merge'"
+	@echo "  GEMMA=1         test on Gemma 3 270M too, as in: make test GEMMA=1 (253 MB, fetched once)"
 	@echo "  CMAKE_ARGS=ARGS how llama.cpp is compiled in the setup, such as CMAKE_ARGS=-DGGML_CUDA=on for a GPU"
 
 setup: $(READY) ## check this machine and install everything into .venv
@@ -51,7 +53,7 @@ chat: $(READY) ## talk to the quantized model
 	$(BIN)/edgeft chat -c $(CONFIG)
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile $(TESTARGS)
+	$(if $(GEMMA),EDGEFT_GEMMA=$(GEMMA)) $(BIN)/python -m pytest -q -n auto --dist loadfile $(TESTARGS)
 
 test-oracle: $(READY) ## hold every family, option and vocabulary to llama.cpp's own, as tables
 	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py \

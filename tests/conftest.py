@@ -67,6 +67,22 @@ def tiny_f16(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFacto
     return _converted(tiny_checkpoint, "f16", tmp_path_factory.mktemp("gguf"))
 
 
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> GgufFile:
+    """SmolLM2-135M-Instruct as others made it, at Q4_1; read-only. Skips where it cannot be fetched."""
+    from real_models import smollm2_path
+
+    return GgufFile(smollm2_path())
+
+
+@pytest.fixture(scope="session")
+def gemma_gguf() -> GgufFile:
+    """Gemma 3 270M as others made it, at Q4_K_M; read-only. Skips without EDGEFT_GEMMA."""
+    from real_models import gemma_path
+
+    return GgufFile(gemma_path())
+
+
 def _converted(checkpoint: Checkpoint, dtype: Literal["f32", "f16"], folder: Path) -> GgufFile:
     from edgeft.config import ConvertConfig
     from edgeft.convert import convert

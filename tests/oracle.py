@@ -6,15 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from fetched import fetched_or_skip
 
-from edgeft.convert.upstream import default_cache, fetch_converter, fetch_parts
-from edgeft.errors import EdgeftError
+from edgeft.convert.upstream import fetch_converter, fetch_parts
 
 _TIMEOUT_S = 600
 _VOCABULARIES = ("models/ggml-vocab-",)
@@ -56,7 +56,7 @@ class Job:
 
 def converter_folder() -> Path:
     """Returns the folder with convert_hf_to_gguf.py, downloaded once; skips the test if it cannot be had."""
-    return _or_skip(fetch_converter)
+    return fetched_or_skip(fetch_converter)
 
 
 def converter_environment() -> dict[str, str]:
@@ -68,15 +68,7 @@ def converter_environment() -> dict[str, str]:
 def vocabularies_folder() -> Path:
     """Returns the folder with the vocabularies of llama.cpp's own tests, unpacked once; skips if it cannot be had."""
     name = f"vocabularies-{version('llama-cpp-python')}"
-    return _or_skip(lambda cache: fetch_parts(cache, cache / name, _VOCABULARIES)) / "models"
-
-
-def _or_skip(fetch: Callable[[Path], Path]) -> Path:
-    cache = os.environ.get("EDGEFT_ORACLE_CACHE")
-    try:
-        return fetch(Path(cache) if cache else default_cache())
-    except EdgeftError as error:
-        pytest.skip(error.problems[0].what)
+    return fetched_or_skip(lambda cache: fetch_parts(cache, cache / name, _VOCABULARIES)) / "models"
 
 
 def convert_all(jobs: Sequence[Job]) -> None:
