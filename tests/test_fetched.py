@@ -108,7 +108,7 @@ def test_nothing_is_left_of_a_download_that_fails(index: Path, tmp_path: Path, f
 @pytest.mark.parametrize(("required", "outcome"), [("", "2 skipped"), ("0", "2 skipped"), ("1", "1 failed, 1 error")])
 def test_what_cannot_be_fetched_is_skipped_unless_it_is_required(tmp_path: Path, required: str, outcome: str) -> None:
     (tmp_path / "test_users.py").write_text(USERS)
-    environment = os.environ | {"EDGEFT_REQUIRE_FETCHED": required}
+    environment = os.environ | {"EDGEFT_REQUIRE_FETCHED": required, "EDGEFT_ORACLE_CACHE": str(tmp_path)}
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", "."]
     done = subprocess.run(
