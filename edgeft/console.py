@@ -19,7 +19,7 @@ from edgeft.chat import Terminal
 from edgeft.dataset.check.report import CheckReport
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size
-from edgeft.parity.formats import sentence
+from edgeft.parity.formats import sentence, warnings_of
 from edgeft.parity.layer_profile import profile_line
 from edgeft.progress import Progress, silent
 from edgeft.tables import findings_table
@@ -60,6 +60,10 @@ class Output:
     def line(self, text: str) -> None:
         """Prints one line of plain text."""
         self.out.print(text, markup=False, soft_wrap=True)
+
+    def warning(self, text: str, where: str) -> None:
+        """Prints what a person has to weigh, and what stops nothing."""
+        self.out.print(f"[yellow]warning[/] {escape(where)}: {escape(text)}", soft_wrap=True)
 
     def problems(self, error: EdgeftError) -> None:
         """Prints every problem of an error, the first of very many."""
@@ -123,6 +127,8 @@ class Output:
         for report in reports:
             if report["verdict"] != "fail":  # a failure is an error, and told as one
                 self.line(sentence(report))
+            for warning in warnings_of(report):
+                self.warning(warning, report["file"])
             if profile := profile_line(report):
                 self.line(profile)
 

@@ -130,7 +130,8 @@ def describe(graph: Graph, name: str) -> str:
         figures = report["logits"]
         logits = f"mean KLD {figures['mean_kld']:.1e}, same top token {figures['top1']:.1%}" if figures else ""
         cause = f"{report['rung']}: {report['cause']}" if report["cause"] else ""
-        return f"{report['verdict']}: {'; '.join(text for text in (logits, cause) if text)}"
+        warnings = [f"warning: {one['rung']}: {one['cause']}" for one in report["warnings"]]
+        return f"{report['verdict']}: {'; '.join(text for text in (logits, cause, *warnings) if text)}"
     if kind == "eval":
         scores = _read(folder / "eval.json")
         return f"{scores['exact_match']:.1%} exact of {scores['records']}, {scores['ended']:.1%} end by themselves"

@@ -15,10 +15,15 @@ from click.testing import CliRunner, Result
 from markdown_it import MarkdownIt
 from parity.pages import make_reference
 
+from edgeft.artifacts import ParityReport
 from edgeft.cli import main
-from edgeft.files import json_text
-from edgeft.parity.formats import markdown
-from edgeft.parity.ladder import RUNGS
+from edgeft.console import Output
+from edgeft.files import json_text, write_json
+from edgeft.parity.formats import junit, markdown
+from edgeft.parity.ladder import RUNGS, Failure, rung, verdict
+from edgeft.parity.page import origin_here, page
+from edgeft.parity.report_file import read_report
+from edgeft.parity.scored import Checked
 
 NAMES = ["model-F16.gguf", "model-Q8_0.gguf", "a|b *<c>*.gguf"]
 LIMITS = """
@@ -165,6 +170,37 @@ def test_markdown_shows_tokens_as_they_are(written: Result) -> None:
     _, ladder, *_ = tables(markdown([report]))
     for row in ladder[1:]:
         assert row[2] == row[3] == text.replace("\n", " ")
+
+
+def test_a_warning_is_in_every_form_and_decides_nothing(
+    written: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passed = rung("token ids", [], {"texts": 10, "wrong": 1}, [Failure("token ids", "1 of 10 <b>", "U+20", "look")])
+    assert passed.status == "pass" and verdict([passed])[0] == "pass"
+    report = reports(written)[0]
+    report["rungs"] = [passed.to_json() if one["name"] == "token ids" else one for one in report["rungs"]]
+    report["warnings"] = passed.to_json()["warnings"]
+    told = "token ids: 1 of 10 <b> (U+20); look"
+    assert "Warning: token ids: 1 of 10 &lt;b&gt; (U+20); look" in MarkdownIt().render(markdown([report]))
+    case = ElementTree.fromstring(junit([report])).find(".//testcase[@name='token ids']")
+    assert case is not None and [(one.tag, one.text) for one in case] == [("system-out", f"warning: {told}")]
+    document = ElementTree.fromstring(page([Checked(report)], origin_here({})).partition("\n")[2])
+    shown = document.find(".//*[@class='failure warning']")
+    assert shown is not None
+    assert [one.text for one in shown.iter("p")] == ["Warning: 1 of 10 <b>", "Where: ", "What to do: look"]
+    Output().verdicts([report])
+    assert f"warning {report['file']}: {told}" in capsys.readouterr().out.splitlines()
+    write_json(tmp_path / "parity.json", report)
+    assert read_report(ParityReport(tmp_path))["warnings"] == report["warnings"]
+
+
+def test_a_report_of_before_there_were_warnings_has_none(written: Result, tmp_path: Path) -> None:
+    report = reports(written)[0]
+    for one in (report, *report["rungs"]):
+        del one["warnings"]
+    write_json(tmp_path / "parity.json", report)
+    read = read_report(ParityReport(tmp_path))
+    assert [one["warnings"] for one in (read, *read["rungs"])] == [[]] * (len(RUNGS) + 1)
 
 
 def test_the_page_has_what_json_has(folder: Path, written: Result) -> None:

@@ -64,9 +64,9 @@ def check_file(
 
     Returns the report, and the scored positions that it rests on; none of a file that cannot be run. In the report,
     `verdict` is pass, fail or undecided; `rung`, `cause`, `where` and `remedy` are those of the first broken rung of
-    `edgeft.parity.ladder.RUNGS`; `rungs` has the figures of each. `logits` and `greedy` repeat the most asked for,
-    and are None for a file that cannot be run. An unquantized file runs with F32 KV, where only a fault of the
-    conversion can exceed the noise; a quantized one as a user runs it.
+    `edgeft.parity.ladder.RUNGS`; `warnings` decide nothing; `rungs` has the figures of each. `logits` and `greedy`
+    repeat the most asked for, and are None for a file that cannot be run. An unquantized file runs with F32 KV, where
+    only a fault of the conversion can exceed the noise; a quantized one as a user runs it.
     """
     opened = OpenReference(reference)
     climb = _Climb(opened, gguf, config, progress, threads, gpu)
@@ -83,6 +83,7 @@ def check_file(
         "verdict": state,
         **vars(first),
         "failures": [vars(failure) for one in rungs for failure in one.failures],
+        "warnings": [vars(warning) for one in rungs for warning in one.warnings],
         "rungs": [one.to_json() for one in rungs],
         "logits": climb.logits,
         "thresholds": climb.limits.model_dump() if climb.limits else None,

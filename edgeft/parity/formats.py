@@ -33,6 +33,15 @@ def sentence(report: Report) -> str:
     return f"{report['type']} passes: {', '.join(costs)}"
 
 
+def warnings_of(report: Report) -> list[str]:
+    """Returns what is to be weighed though it decides nothing: a sentence each, with where and the remedy."""
+    told = []
+    for one in report["warnings"]:
+        where, remedy = (f" ({one['where']})" if one["where"] else ""), (f"; {one['remedy']}" if one["remedy"] else "")
+        told.append(f"{one['rung']}: {one['cause']}{where}{remedy}")
+    return told
+
+
 def nats(value: float) -> str:
     """Returns a divergence: 0.0278, or 3.4e-5 where decimals would be zeros."""
     if not math.isfinite(value):
@@ -57,6 +66,8 @@ def markdown(reports: Sequence[Report]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     for report in reports:
         lines += ["", f"**{_cell(report['file'])}**: {_cell(sentence(report))}"]
+        for warning in warnings_of(report):
+            lines += ["", f"Warning: {_cell(warning)}"]
         if report["verdict"] != "pass":
             lines += ["", "| rung | verdict | cause | where |", "| --- | --- | --- | --- |"]
             lines += [
@@ -88,6 +99,7 @@ def _cell(text: str) -> str:
 def junit(reports: Sequence[Report]) -> str:
     """Returns a test suite for each file with a test case for each rung; what is undecided is skipped, with the reason.
 
+    Warnings are a test case's output.
     The schema is the one that Jenkins, GitLab and GitHub's actions read (testmoapp/junitxml).
     """
     root = ElementTree.Element("testsuites", name="edgeft parity")
@@ -105,6 +117,9 @@ def junit(reports: Sequence[Report]) -> str:
                 failure.text = "\n".join(f"{_plain(f['cause'])}\n  {_plain(f['where'])}" for f in one["failures"])
             elif one["status"] != "pass":
                 ElementTree.SubElement(case, "skipped", message=causes[0] if causes else one["status"])
+            if one["warnings"]:
+                told = "\n".join(f"warning: {warning}" for warning in warnings_of(one))
+                ElementTree.SubElement(case, "system-out").text = _plain(told)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 

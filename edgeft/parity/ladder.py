@@ -34,7 +34,10 @@ _MOST_NAMES = 6
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing found wrong: what, in one sentence, where (keys, tensors, tokens, texts), and what to do."""
+    """One thing found wrong: what, in one sentence, where (keys, tensors, tokens, texts), and what to do.
+
+    Among the `warnings` of a rung it is for people to weigh, and does not decide.
+    """
 
     rung: str
     cause: str
@@ -44,22 +47,26 @@ class Failure:
 
 @dataclass(frozen=True)
 class Rung:
-    """What one rung found: its figures, and its failures where it is broken."""
+    """What one rung found: its figures, its failures where it is broken, and warnings, which leave its status alone."""
 
     name: str
     status: Status
     figures: dict[str, Any] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    warnings: tuple[Failure, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the rung as a JSON object."""
-        return {**asdict(self), "failures": [asdict(failure) for failure in self.failures]}
+        listed = {"failures": self.failures, "warnings": self.warnings}
+        return asdict(self) | {key: [asdict(one) for one in found] for key, found in listed.items()}
 
 
-def rung(name: str, failures: Iterable[Failure], figures: dict[str, Any] | None = None) -> Rung:
+def rung(
+    name: str, failures: Iterable[Failure], figures: dict[str, Any] | None = None, warnings: Iterable[Failure] = ()
+) -> Rung:
     """Returns a rung that fails where there are failures and passes where there are none."""
     found = tuple(failures)
-    return Rung(name, "fail" if found else "pass", figures or {}, found)
+    return Rung(name, "fail" if found else "pass", figures or {}, found, tuple(warnings))
 
 
 def verdict(rungs: Sequence[Rung]) -> tuple[Status, Failure]:

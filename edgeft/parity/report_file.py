@@ -22,6 +22,8 @@ _FIGURES: Final = frozenset(
 def read_report(written: ParityReport) -> dict[str, Any]:
     """Returns parity.json with NaN for the figures that are no numbers; JSON tells an infinite one not from NaN."""
     report: dict[str, Any] = _restored(written.content(), False)
+    for one in (report, *report["rungs"]):
+        one.setdefault("warnings", [])  # a report of an earlier edgeft has none
     return report
 
 

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from edgeft.parity.ladder import Rung
 from edgeft.parity.page import Origin, page
 from edgeft.parity.page.document import verdict_sentence
 from edgeft.parity.page.figures import percent
@@ -230,7 +231,7 @@ def test_a_layer_beyond_its_floor_is_drawn_above_it() -> None:
 def test_a_file_that_cannot_be_run_has_a_page(checked: list[Checked]) -> None:
     broken = checked[0].report | {"logits": None, "thresholds": None, "greedy": None, "verdict": "fail"}
     broken |= {"rung": "file", "cause": "the file is <cut>", "where": "a", "remedy": "copy it", "type": "unknown"}
-    broken["rungs"] = [{"name": "file", "status": "fail", "figures": {}, "failures": broken["failures"]}]
+    broken["rungs"] = [Rung("file", "fail").to_json() | {"failures": broken["failures"]}]
     document = parsed(page([Checked(broken), *checked[1:]], ORIGIN))
     assert "unknown fails at file: the file is <cut>" in said(by_id(document, "file-0"))
     alone = parsed(page([Checked(broken)], ORIGIN))

@@ -41,16 +41,17 @@ def _rung(one: Mapping[str, Any]) -> Markup:
     else:
         parts.append(element("div", *head, class_="rung"))
     parts += [_failure(failure) for failure in one["failures"]]
+    parts += [_failure(warning, "Warning: ", "failure warning") for warning in one["warnings"]]
     return element("li", *parts, class_=f"is-{one['status']}")
 
 
-def _failure(failure: Mapping[str, Any]) -> Markup:
-    parts: list[Content] = [element("p", failure["cause"], class_="cause")]
+def _failure(failure: Mapping[str, Any], before: str = "", kind: str = "failure") -> Markup:
+    parts: list[Content] = [element("p", before, failure["cause"], class_="cause")]
     if failure["where"]:
         parts.append(element("p", "Where: ", element("span", failure["where"]), class_="where"))
     if failure["remedy"]:
         parts.append(element("p", "What to do: ", failure["remedy"], class_="remedy"))
-    return element("div", *parts, class_="failure")
+    return element("div", *parts, class_=kind)
 
 
 def _flat(figures: Figures, path: str) -> Iterator[tuple[str, Content]]:

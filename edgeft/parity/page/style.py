@@ -100,7 +100,7 @@ article summary { color: var(--muted); font-size: .8125rem; width: max-content; 
 .records summary h3 { display: inline; } .records { margin-top: 28px; }
 .failure { margin-left: calc(15rem + 16px); }
 .failure { border-left: 3px solid var(--fail); padding: 2px 0 2px 12px; margin-top: 8px; margin-bottom: 8px; }
-.is-undecided .failure { border-color: var(--undecided); }
+.is-undecided .failure, .failure.warning { border-color: var(--undecided); }
 .failure p { margin: 2px 0; overflow-wrap: anywhere; } .cause { font-weight: 600; }
 article { border: 1px solid var(--rule); border-radius: 8px; padding: 16px 20px; margin: 16px 0; }
 article:target { border-color: var(--link); }
