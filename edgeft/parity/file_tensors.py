@@ -2,53 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGMLQuantizationType
 
 from edgeft.llamacpp import dequantize
 from edgeft.parity.distributions import Floats
-from edgeft.parity.fingerprint import Fingerprint, cell_rms, cell_sums, relative_error
+from edgeft.parity.fingerprint import Fingerprint, cell_means, cell_sums, relative_error
 from edgeft.parity.gguf_header import GgufHeader, TensorInfo
 from edgeft.parity.layout import Place, Restore, restoring
+from edgeft.parity.rounding import is_floating, most_rounding, rounding_variances
 
 _CHUNK = 1 << 22
 """Weights dequantized at a time, a multiple of every block and cell: 16 MB."""
 
-_ROUNDING = {
-    **{"F64": 1e-5, "F32": 1e-5, "F16": 1e-3, "BF16": 6e-3, "Q8_0": 0.02, "Q6_K": 0.06},
-    **{"Q5_K": 0.12, "Q5_0": 0.12, "Q5_1": 0.12, "Q4_K": 0.22, "Q4_0": 0.25, "Q4_1": 0.22, "IQ4_NL": 0.22},
-    **{"IQ4_XS": 0.22, "MXFP4": 0.3, "NVFP4": 0.3, "Q3_K": 0.4, "IQ3_S": 0.4, "IQ3_XXS": 0.45},
-    # Weights that were not trained to be three values are at 0.81: the budget tells what it costs.
-    **{"TQ1_0": 0.95, "TQ2_0": 0.95},
-}
-_MOST_ROUNDING = 0.7
-"""For types of 2 bits and less. Weights that are others altogether are at sqrt(2), weights that are zero at 1."""
 _OF_VOCABULARY = ("token_embd.weight", "output.weight")
-_OUTLIER = 6.0
-"""A cell so many times further off than a typical one is damaged, if the type's rounding does not explain it."""
+_MEDIAN: Final = 0.6745
+"""The median size of a normal value of deviation 1."""
+_DAMAGED_DEVIATIONS: Final = 7.0
+"""A cell is damaged when it is so many standard deviations of its own blocks' rounding off: 5.8 is the most that was
+measured on correct files (12 types, two real models, some 3 million cells)."""
+_DAMAGED_ENERGY: Final = 16.0
+"""The same for a cell's mean square, whose error is the variance of rounding and its own deviation: 10.6 was measured,
+with an importance matrix that rounds the largest weights of a block down."""
+_KEPT_ENERGY: Final = 4e-3
+"""The reference keeps a cell's root mean square in float16: 2^-11 of it, twice that of its square."""
+_FLOOR: Final = {True: 1.5e-6, False: 1.5e-4}
+"""Least standard deviation over the tensor's root mean square, of F32 tensors and of all others: a merged weight may
+differ in the last bit of bfloat16 between two machines, and a scale in F16 has a smallest value."""
+_EXPLAINED: Final = 2.5
+_MOST_EXPLAINED: Final = 0.8
 
 
-def most_rounding(kind: GGMLQuantizationType) -> float:
-    """Returns the largest relative error that rounding to a type explains: two to three times the measured one."""
-    return _ROUNDING.get(kind.name, _MOST_ROUNDING)
+@dataclass(frozen=True)
+class Cells:
+    """Cells of the file's weights, in the checkpoint's order.
+
+    `sums` under signs, `energies` (mean squares), and what rounding may do to both: the variance of a weight, mean over
+    the cell, and the standard deviation of the mean square. `finite` tells whether every weight is.
+    """
+
+    sums: Floats
+    energies: Floats
+    variances: Floats
+    energy_deviations: Floats
+    finite: bool
+
+    @staticmethod
+    def of(weights: Floats, variances: Floats, size: int) -> Cells:
+        """Returns the cells of flat weights and of the variances of their rounding."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            squares = weights**2
+            deviations = 2 * np.sqrt(cell_means(squares * variances, size) / np.float32(size))
+            energies = cell_means(squares, size)
+            finite = bool(np.isfinite(energies).all())
+            return Cells(cell_sums(weights, size), energies, cell_means(variances, size), deviations, finite)
+
+    @staticmethod
+    def joined(parts: Sequence[Cells]) -> Cells:
+        """Returns the cells of weights that were measured part by part."""
+        return Cells(
+            np.concatenate([part.sums for part in parts]),
+            np.concatenate([part.energies for part in parts]),
+            np.concatenate([part.variances for part in parts]),
+            np.concatenate([part.energy_deviations for part in parts]),
+            all(part.finite for part in parts),
+        )
+
+    def __len__(self) -> int:
+        return len(self.sums)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of a change that training made is in a tensor of the file: 0 none, 1 all of it, 2 twice.
+
+    `noise` is the standard deviation that rounding gives it, `size` the change's leading singular value.
+    """
+
+    share: float
+    noise: float
+    size: float
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One tensor of the file against its fingerprint; cells are those of the file, in the checkpoint's order."""
+    """One tensor of the file against its fingerprint."""
 
     info: TensorInfo
     place: Place
     theirs: Fingerprint
-    cells: Floats
-    local_rms: Floats
-    finite: bool
-    share: float | None
+    ours: Cells
+    share: Share | None
 
     @property
     def fits(self) -> bool:
@@ -58,11 +107,15 @@ class Compared:
             return True
         return self.info.name in _OF_VOCABULARY and ours[1:] == self.theirs.shape[1:]
 
+    @property
+    def _count(self) -> int:
+        """How many cells both have."""
+        return min(len(self.ours), len(self.theirs.cells))
+
     @cached_property
     def differences(self) -> Floats:
         """How far each cell is from the checkpoint's, where both have it."""
-        count = min(len(self.cells), len(self.theirs.cells))
-        return self.cells[:count] - self.theirs.cells[:count]
+        return self.ours.sums[: self._count] - self.theirs.cells[: self._count]
 
     @cached_property
     def error(self) -> float:
@@ -72,35 +125,62 @@ class Compared:
     @cached_property
     def rms(self) -> float:
         """The root mean square of the tensor in the file."""
-        return float(np.sqrt(np.mean(self.local_rms.astype(np.float64) ** 2)))
+        return float(np.sqrt(np.mean(self.ours.energies, dtype=np.float64)))
+
+    @cached_property
+    def rounding(self) -> float:
+        """The relative error that rounding gives a tensor with these blocks."""
+        return float(np.sqrt(np.mean(self.ours.variances, dtype=np.float64))) / (self.theirs.rms or 1.0)
+
+    @property
+    def max_error(self) -> float:
+        """The largest relative error that rounding explains: the type's, more where few weights are far the largest."""
+        return max(most_rounding(self.info.type), min(_MOST_EXPLAINED, _EXPLAINED * self.rounding))
+
+    @cached_property
+    def deviations(self) -> Floats:
+        """How many standard deviations of its own rounding each cell is off."""
+        floor = _FLOOR[self.info.type.name in ("F32", "F64")] * self.theirs.rms
+        variances = self.ours.variances[: self._count] + np.float32(max(floor, 1e-30) ** 2)
+        found: Floats = np.abs(self.differences) / np.sqrt(variances)
+        return found
 
     @cached_property
     def typical_error(self) -> float:
         """The relative error of a typical cell: the median's, which damage to a few cells does not move."""
-        return float(np.median(np.abs(self.differences)) / 0.6745) / (self.theirs.rms or 1.0)
+        return float(np.median(np.abs(self.differences)) / _MEDIAN) / (self.theirs.rms or 1.0)
 
     @cached_property
     def damaged(self) -> npt.NDArray[np.int64]:
-        """The cells that are off though the others are not."""
-        # A single weight near zero is rounded by many times itself, a cell that is small as a whole is not.
-        least = self.theirs.rms if self.theirs.cell == 1 else 0.1 * self.theirs.rms
-        local = np.maximum(self.local_rms[: len(self.differences)], least)
-        ratio = np.abs(self.differences) / np.maximum(local, np.float32(1e-30))
-        typical = float(np.median(ratio)) / 0.6745
-        return np.flatnonzero(ratio > max(_OUTLIER * typical, most_rounding(self.info.type)))
+        """The cells that are further off than rounding explains, in their sum or in their mean square."""
+        typical = float(np.median(self.deviations)) / _MEDIAN
+        found = self.deviations > _DAMAGED_DEVIATIONS * max(1.0, typical)
+        if self.theirs.cell > 1:
+            count = self._count
+            wanted = self.theirs.local_rms[:count].astype(np.float64) ** 2
+            allowed = _DAMAGED_ENERGY * (self.ours.variances[:count] + self.ours.energy_deviations[:count])
+            floor = _KEPT_ENERGY * (wanted + (_FLOOR[False] * self.theirs.rms) ** 2)
+            found |= np.abs(self.ours.energies[:count] - wanted) > allowed * max(1.0, typical) + floor
+        return np.flatnonzero(found)
 
     @property
     def names(self) -> str:
         """The tensor in both vocabularies."""
         return f"{self.info.name} ({self.theirs.name})"
 
-    @property
-    def share_noise(self) -> float:
-        """The standard deviation that rounding gives `share`."""
-        direction = self.theirs.direction
-        return (
-            0.0 if direction is None else self.typical_error * self.theirs.rms / abs(direction.merged - direction.base)
-        )
+    @cached_property
+    def taken_back(self) -> float:
+        """The most of a change that rounding may have taken back, 0 to 1.
+
+        Rounding errors are independent of a change where the weights lie anywhere between two values of the grid, and
+        leave its share alone. Weights that lie on the grid already go back to where they were: then the error is the
+        change itself, and far smaller than the step lets expect.
+        """
+        if self.share is None or not self.rounding:
+            return 0.0
+        off_the_grid = min(1.0, (self.error / self.rounding) ** 2)
+        all_of_it = self.error * self.theirs.rms * self.theirs.n_elements**0.5 / self.share.size
+        return float(min(1.0 - off_the_grid, all_of_it))
 
 
 class FileTensors:
@@ -115,33 +195,39 @@ class FileTensors:
         info = self.header.tensors[place.name]
         restore = restoring(self.header, place.name)
         if restore is None and theirs.direction is None and place.expert is None:
-            parts = [_measured(chunk, theirs.cell) for chunk in self._chunks(info)]
-            share = None
-        else:
-            weights = self.restored(place, restore)
-            parts = [_measured(weights.reshape(-1), theirs.cell)]
-            fits = theirs.direction is not None and weights.shape == theirs.shape
-            share = theirs.direction.share(weights) if fits and theirs.direction is not None else None
-        cells, local, finite = zip(*parts, strict=True)
-        return Compared(info, place, theirs, np.concatenate(cells), np.concatenate(local), all(finite), share)
+            chunks = ((chunk, rounding_variances(chunk, info.type)) for chunk in self._chunks(info))
+            return Compared(info, place, theirs, Cells.joined([Cells.of(*both, theirs.cell) for both in chunks]), None)
+        stored = self._stored(place)
+        weights = np.ascontiguousarray(self._laid_out(stored, place, restore))
+        if is_floating(info.type):
+            variances = rounding_variances(weights.reshape(-1), info.type)
+        else:  # blocks lie in the file's order
+            by_block = self._laid_out(rounding_variances(stored, info.type), place, restore)
+            variances = np.ascontiguousarray(by_block).reshape(-1)
+        share = None
+        if theirs.direction is not None and weights.shape == theirs.shape:
+            direction, by_weight = theirs.direction, variances.reshape(weights.shape)
+            share = Share(direction.share(weights), direction.noise(by_weight), direction.size)
+        return Compared(info, place, theirs, Cells.of(weights.reshape(-1), variances, theirs.cell), share)
 
     def restored(self, place: Place, restore: Restore | None) -> Floats:
         """Returns a whole tensor, or one expert of it, after a change of layout."""
+        return self._laid_out(self._stored(place), place, restore)
+
+    def _stored(self, place: Place) -> Floats:
+        """Returns the weights of a whole tensor, flat, as they lie in the file."""
         info = self.header.tensors[place.name]
-        stored = self._bytes[info.path][info.start : info.start + info.size_bytes]
-        weights = dequantize(stored, info.type).reshape(info.shape)
+        return dequantize(self._bytes[info.path][info.start : info.start + info.size_bytes], info.type)
+
+    def _laid_out(self, values: Floats, place: Place, restore: Restore | None) -> Floats:
+        """Returns a value for each weight, flat, as a tensor, or one expert of it, after a change of layout."""
+        shaped = values.reshape(self.header.tensors[place.name].shape)
         if place.expert is not None:
-            weights = weights[place.expert]
-        return weights if restore is None else restore(weights)
+            shaped = shaped[place.expert]
+        return shaped if restore is None else restore(shaped)
 
     def _chunks(self, info: TensorInfo) -> Iterator[Floats]:
         step = max(1, info.size_bytes * _CHUNK // max(info.n_elements, 1))
         for start in range(info.start, info.start + info.size_bytes, step):
             stop = min(start + step, info.start + info.size_bytes)
             yield dequantize(self._bytes[info.path][start:stop], info.type)
-
-
-def _measured(weights: Floats, cell: int) -> tuple[Floats, Floats, bool]:
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums, local = cell_sums(weights, cell), cell_rms(weights, cell)
-    return sums, local, bool(np.isfinite(local).all())

@@ -43,16 +43,30 @@ class Direction:
         found = float(self.u.astype(np.float64) @ weights.astype(np.float64) @ self.v)
         return (found - self.base) / (self.merged - self.base)
 
+    def noise(self, variances: Floats) -> float:
+        """Returns the standard deviation of the share where weights err by these variances (rows, columns), each."""
+        squares = (self.u**2).astype(np.float64) @ variances.astype(np.float64) @ (self.v**2)
+        return float(np.sqrt(squares)) / abs(self.merged - self.base)
+
+    @property
+    def size(self) -> float:
+        """How large the change is along the two vectors: its leading singular value."""
+        return abs(self.merged - self.base)
+
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """One tensor of the checkpoint: `cells` (n,) float32, its shape, root mean square and largest value."""
+    """One tensor of the checkpoint: `cells` (n,) float32, its shape, its root mean square, and that of each cell.
+
+    `local_rms` (n,) is empty where cells hold one weight each, whose sum under signs tells it.
+    """
 
     name: str
     shape: tuple[int, ...]
     cell: int
     rms: float
     cells: Floats
+    local_rms: Floats
     direction: Direction | None = field(default=None, compare=False)
 
     @property
@@ -89,14 +103,13 @@ def cell_sums(weights: Floats, size: int) -> Floats:
     return scaled
 
 
-def cell_rms(weights: Floats, size: int) -> Floats:
-    """Returns the root mean square of each cell of flat weights."""
-    whole = weights.size // size * size
-    cut = weights[:whole].reshape(-1, size)
-    squares = np.einsum("ij,ij->i", cut, cut)
-    if whole < weights.size:
-        squares = np.append(squares, (weights[whole:] ** 2).sum())
-    found: Floats = np.sqrt(squares / np.float32(size))
+def cell_means(values: Floats, size: int) -> Floats:
+    """Returns the sum of each cell of flat values over its length; of the last one, which may be a part, likewise."""
+    whole = values.size // size * size
+    sums = values[:whole].reshape(-1, size).sum(axis=1)
+    if whole < values.size:
+        sums = np.append(sums, values[whole:].sum())
+    found: Floats = (sums / np.float32(size)).astype(np.float32)
     return found
 
 
@@ -104,7 +117,8 @@ def fingerprint(name: str, weights: Floats, size: int, direction: Direction | No
     """Returns the fingerprint of a tensor in the checkpoint's order."""
     flat = np.ascontiguousarray(weights, dtype=np.float32).reshape(-1)
     rms = float(np.sqrt(np.mean(flat.astype(np.float64) ** 2)))
-    return Fingerprint(name, weights.shape, size, rms, cell_sums(flat, size), direction)
+    local = np.sqrt(cell_means(flat**2, size)) if size > 1 else np.zeros(0, dtype=np.float32)
+    return Fingerprint(name, weights.shape, size, rms, cell_sums(flat, size), local, direction)
 
 
 @lru_cache(maxsize=16)
@@ -118,13 +132,15 @@ def _signs(count: int) -> Floats:
     return np.where(z >> np.uint64(63), np.float32(1), np.float32(-1))
 
 
-# How a reference keeps fingerprints: numbers as JSON, cells as one float32 array, vectors as one float16 array.
+# How a reference keeps fingerprints: numbers as JSON, cells as one float32 array, the cells' root mean squares as parts
+# of the tensor's and vectors as one float16 array each.
 
 
 def pack(prints: Iterable[Fingerprint]) -> tuple[list[dict[str, Any]], dict[str, npt.NDArray[Any]]]:
     """Returns fingerprints as JSON objects and as arrays."""
     rows: list[dict[str, Any]] = []
     cells: list[Floats] = [np.zeros(0, dtype=np.float32)]
+    local: list[npt.NDArray[np.float16]] = [np.zeros(0, dtype=np.float16)]
     vectors: list[npt.NDArray[np.float16]] = [np.zeros(0, dtype=np.float16)]
     for one in prints:
         row: dict[str, Any] = {"name": one.name, "shape": list(one.shape), "cell": one.cell, "rms": one.rms}
@@ -133,13 +149,18 @@ def pack(prints: Iterable[Fingerprint]) -> tuple[list[dict[str, Any]], dict[str,
             vectors += [one.direction.u.astype(np.float16), one.direction.v.astype(np.float16)]
         rows.append(row)
         cells.append(one.cells)
-    return rows, {"cells": np.concatenate(cells), "directions": np.concatenate(vectors)}
+        local.append((one.local_rms / np.float32(one.rms or 1.0)).astype(np.float16))
+    return rows, {
+        "cells": np.concatenate(cells),
+        "local_rms": np.concatenate(local),
+        "directions": np.concatenate(vectors),
+    }
 
 
 def unpack(rows: Iterable[dict[str, Any]], arrays: dict[str, npt.NDArray[Any]]) -> list[Fingerprint]:
     """Returns what `pack` was given; vectors have float16's precision."""
     cells, vectors = arrays["cells"], arrays["directions"].astype(np.float32)
-    found, at, vector_at = [], 0, 0
+    found, at, local_at, vector_at = [], 0, 0, 0
     for row in rows:
         shape = tuple(row["shape"])
         count = -(-int(np.prod(shape, dtype=np.int64)) // row["cell"])
@@ -149,8 +170,10 @@ def unpack(rows: Iterable[dict[str, Any]], arrays: dict[str, npt.NDArray[Any]]) 
             v = vectors[vector_at + shape[0] : vector_at + shape[0] + shape[1]]
             vector_at += shape[0] + shape[1]
             direction = Direction(u, v, row["base"], row["merged"])
-        found.append(Fingerprint(row["name"], shape, row["cell"], row["rms"], cells[at : at + count], direction))
-        at += count
+        n_local = count if row["cell"] > 1 else 0
+        local = arrays["local_rms"][local_at : local_at + n_local].astype(np.float32) * np.float32(row["rms"])
+        found.append(Fingerprint(row["name"], shape, row["cell"], row["rms"], cells[at : at + count], local, direction))
+        at, local_at = at + count, local_at + n_local
     return found
 
 

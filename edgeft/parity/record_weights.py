@@ -8,7 +8,7 @@ import torch
 
 from edgeft.parity.fingerprint import Direction, Fingerprint, cell_size, fingerprint
 from edgeft.progress import Progress
-from edgeft.weights import Weights
+from edgeft.weights import TunedWeights, Weights
 
 _POWER_ITERATIONS = 6
 # Buffers of old checkpoints, which hold no weights.
@@ -16,7 +16,10 @@ _NO_WEIGHTS = ("rotary_emb.inv_freq", "attention.masked_bias", "attn.masked_bias
 
 
 def fingerprints(weights: Weights, before: Weights | None, progress: Progress) -> Iterator[Fingerprint]:
-    """Yields the fingerprint of every tensor, with the direction in which it left what it was `before` training."""
+    """Yields the fingerprint of every tensor, with the direction in which it left what it was `before` training.
+
+    Weights that know what they were merged into tell that themselves: the base may have been rounded for training.
+    """
     names = [name for name in weights.specs if not name.endswith(_NO_WEIGHTS)]
     sizes = {name: torch.Size(weights.specs[name].shape).numel() for name in names}
     total = sum(sizes.values())
@@ -25,9 +28,15 @@ def fingerprints(weights: Weights, before: Weights | None, progress: Progress) -
         tensor = weights.read(name).float()
         direction = None
         if before is not None and tensor.ndim == 2 and name in before.specs:
-            old = before.read(name).float()
+            old = _before(weights, before, name)
             direction = _direction(tensor, old) if old.shape == tensor.shape else None
         yield fingerprint(name, tensor.numpy(), cell_size(sizes[name], total), direction)
+
+
+def _before(weights: Weights, before: Weights, name: str) -> torch.Tensor:
+    if isinstance(weights, TunedWeights) and name in weights.adapted:
+        return weights.before_and_after(name)[0]
+    return before.read(name).float()
 
 
 def _direction(after: torch.Tensor, before: torch.Tensor) -> Direction | None:

@@ -20,9 +20,9 @@ from edgeft.parity.fingerprint import Fingerprint, pack, unpack
 from edgeft.parity.reference_file import ReferenceFile
 from edgeft.parity.states import STATE_ARRAYS, LayerStates, pack_states, unpack_states
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _DISTRIBUTION_ARRAYS = ("ids", "log_p", "log_rest", "target_log_p")
-_WEIGHT_ARRAYS = ("cells", "directions")
+_WEIGHT_ARRAYS = ("cells", "local_rms", "directions")
 BUILT_IN: Final = "built-in"
 """What `made_by["texts"]` says of a reference that was recorded without records of its own."""
 

@@ -102,7 +102,10 @@ def _wrong(what: str) -> Callable[[Figures], str]:
 def _weights(figures: Figures) -> str:
     told = f"{figures['tensors']} tensors, rounded by {percent(figures['median_error'])} (median)"
     share = figures.get("adapter_share")
-    return told if share is None else f"{told}; {percent(share)} of the training is in the file"
+    if share is None:
+        return told
+    interval = f"{percent(figures['adapter_share_low'])} to {percent(figures['adapter_share_high'])}"
+    return f"{told}; {percent(share)} of the training is in the file ({interval})"
 
 
 def _divergence(figures: Figures) -> str:

@@ -8,19 +8,19 @@ from typing import Any, Final
 import numpy as np
 from gguf import GGMLQuantizationType
 
-from edgeft.parity.file_tensors import Compared, FileTensors, most_rounding
+from edgeft.parity.file_tensors import Compared, FileTensors
 from edgeft.parity.fingerprint import Fingerprint, cell_sums, relative_error
 from edgeft.parity.gguf_header import GgufHeader
 from edgeft.parity.ladder import Failure, Rung, listed, rung
 from edgeft.parity.layout import is_known, other_layouts, places
 from edgeft.parity.reference import ModelFacts
+from edgeft.parity.rounding import most_rounding
+from edgeft.parity.rungs.training import TrainingShares
 from edgeft.progress import Progress
 
 NAME: Final = "weights"
 _ANOTHER_MODEL = 0.5
 """From this share of strange tensors on, the file is not a damaged export but that of another model."""
-_SHARE_TOLERANCE = 0.2
-_SHARE_NOISES = 6.0
 _REMEDY = "convert the model again"
 _BF16 = GGMLQuantizationType.BF16
 
@@ -51,8 +51,10 @@ def check_weights(header: GgufHeader, theirs: Mapping[str, Fingerprint], facts: 
         compared.append(tensors.compare(place, theirs[name]))
     names = [name for name in where if name not in present and not _may_lack(name, facts)]
     problems = [("missing", _missing(name, where[name].name), name) for name in names]
-    problems += [found for one in compared for found in _problem(one, tensors, theirs)]
-    return rung(NAME, _failures(problems, len(compared)), _figures(compared, where, theirs, header))
+    shares = TrainingShares(compared)
+    problems += [found for one in compared for found in _problem(one, tensors, theirs, shares)]
+    figures = _figures(compared, where, theirs, header) | shares.figures()
+    return rung(NAME, _failures(problems, len(compared)), figures, shares.warnings())
 
 
 def _may_lack(name: str, facts: ModelFacts) -> bool:
@@ -69,27 +71,31 @@ Problem = tuple[str, str, str]
 """Kind, cause, and the tensor in both vocabularies."""
 
 
-def _problem(one: Compared, tensors: FileTensors, theirs: Mapping[str, Fingerprint]) -> Iterator[Problem]:
-    most = most_rounding(one.info.type)
+def _problem(
+    one: Compared, tensors: FileTensors, theirs: Mapping[str, Fingerprint], shares: TrainingShares
+) -> Iterator[Problem]:
+    most = one.max_error
     if not one.fits:
         what = f"tensors have another shape: {one.info.shape} in the file, the model's is {one.theirs.shape}"
         yield "shape", what, one.names
-    elif not one.finite:
+    elif not one.ours.finite:
         yield "not finite", "weights are infinite or not a number", one.names
     elif len(one.damaged) and one.typical_error <= most:
         yield "part", _damage(one), one.names
     elif one.error <= most:
-        if (cause := _wrong_share(one)) is not None:
+        if (cause := shares.fault(one)) is not None:
             yield "adapter", cause, one.names
     elif one.rms == 0:
         yield "zero", "weights are all zero", one.names
     else:
-        yield from _whole(one, tensors, theirs)
+        yield from _whole(one, tensors, theirs, shares)
 
 
-def _whole(one: Compared, tensors: FileTensors, theirs: Mapping[str, Fingerprint]) -> Iterator[Problem]:
+def _whole(
+    one: Compared, tensors: FileTensors, theirs: Mapping[str, Fingerprint], shares: TrainingShares
+) -> Iterator[Problem]:
     """Names what the tensor holds instead, by trying: another layout, another tensor, another scale."""
-    most = most_rounding(one.info.type)
+    most = one.max_error
     layouts = other_layouts(tensors.header, one.info.name)
     for cause, restore in layouts.items():
         if _error(tensors.restored(one.place, restore), one.theirs) <= most:
@@ -104,16 +110,16 @@ def _whole(one: Compared, tensors: FileTensors, theirs: Mapping[str, Fingerprint
             return
     for other in theirs.values():
         same_kind = other.shape == one.theirs.shape and other.cell == one.theirs.cell and other is not one.theirs
-        same_kind = same_kind and len(one.cells) == len(other.cells)
-        if same_kind and relative_error(one.cells - other.cells, other.rms) <= most:
+        same_kind = same_kind and len(one.ours) == len(other.cells)
+        if same_kind and relative_error(one.ours.sums - other.cells, other.rms) <= most:
             yield "exchanged", "tensors hold the weights of others", f"{one.names} holds {other.name}"
             return
-    share = _wrong_share(one)
+    share = shares.fault(one)
     if share is not None and one.error < _ANOTHER_MODEL:
         yield "adapter", share, one.names
         return
-    count = min(len(one.cells), len(one.theirs.cells))
-    ours, wanted = (cells[:count].astype(np.float64) for cells in (one.cells, one.theirs.cells))
+    count = min(len(one.ours), len(one.theirs.cells))
+    ours, wanted = (cells[:count].astype(np.float64) for cells in (one.ours.sums, one.theirs.cells))
     factor = float(ours @ wanted / (wanted @ wanted))
     # What was multiplied in bfloat16 was rounded to it, too.
     if relative_error(ours - factor * wanted, one.theirs.rms) <= max(most, most_rounding(_BF16)) * abs(factor):
@@ -127,18 +133,6 @@ def _error(weights: Any, theirs: Fingerprint) -> float:
         return float("inf")
     cells = cell_sums(np.ascontiguousarray(weights).reshape(-1), theirs.cell)
     return relative_error(cells - theirs.cells, theirs.rms)
-
-
-def _wrong_share(one: Compared) -> str | None:
-    """Returns how much of the training is in a tensor, where that is not all of it and rounding does not explain it."""
-    share, limit = one.share, max(_SHARE_TOLERANCE, _SHARE_NOISES * one.share_noise)
-    if share is None or abs(share - 1) <= limit or not -1 < share < 4:
-        return None
-    if abs(share) <= _SHARE_TOLERANCE:
-        return "the adapter is not merged: these are the base model's weights"
-    if abs(share - 2) <= _SHARE_TOLERANCE:
-        return "the adapter is merged twice"
-    return f"the adapter is merged at {share:.1f} of its scale"
 
 
 def _damage(one: Compared) -> str:
@@ -167,7 +161,6 @@ _ADAPTER_REMEDY = "merge the adapter once into the base it was trained on (edgef
 def _figures(
     compared: list[Compared], where: Mapping[str, Any], theirs: Mapping[str, Fingerprint], header: GgufHeader
 ) -> dict[str, Any]:
-    shares = [one.share for one in compared if one.share is not None]
     worst: Callable[[Compared], float] = lambda one: one.error  # noqa: E731 (a key, named for both uses)
     types: dict[str, list[float]] = {}
     for one in compared:
@@ -182,11 +175,10 @@ def _figures(
             for one in sorted(compared, key=worst, reverse=True)[:8]
         ],
         "median_error": _typical_error(compared),
-        "adapter_share": float(np.median(shares)) if shares else None,
     }
 
 
 def _typical_error(compared: list[Compared]) -> float:
     """Returns the median relative error of the matrices, of damaged ones no more than their type explains."""
-    errors = [min(most_rounding(one.info.type), one.error) for one in compared if len(one.theirs.shape) > 1]
+    errors = [min(one.max_error, one.error) for one in compared if len(one.theirs.shape) > 1]
     return float(np.median(errors or [0.0]))
