@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType
 
+from edgeft.gguf_header import GgufHeader, TensorInfo
 from edgeft.llamacpp import dequantize
 from edgeft.parity.distributions import Floats
 from edgeft.parity.fingerprint import Fingerprint, cell_rms, cell_sums, relative_error
-from edgeft.parity.gguf_header import GgufHeader, TensorInfo
 from edgeft.parity.layout import Place, Restore, restoring
 
 _CHUNK = 1 << 22
