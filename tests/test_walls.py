@@ -40,6 +40,7 @@ LEVELS = {
     "probe_texts": 1,
     "quant_types": 1,
     "config": 2,
+    "gguf_header": 2,
     "given_template": 2,
     "imatrix_file": 2,
     "rundir": 2,

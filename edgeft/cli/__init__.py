@@ -18,7 +18,7 @@ from edgeft.cli.init import init
 from edgeft.cli.parity import parity
 from edgeft.cli.quantizing import imatrix, quantize
 from edgeft.cli.run import run, show
-from edgeft.cli.weights import convert, converter, merge
+from edgeft.cli.weights import convert, converter, import_checkpoint, merge
 
 __all__ = ["main"]
 
@@ -40,6 +40,7 @@ _TOOLS = (
     extract_adapter,
     combine_adapters,
     converter,
+    import_checkpoint,
     imatrix,
     quantize,
     fit,

@@ -1,4 +1,4 @@
-"""`edgeft merge` and `convert`: plain tools on plain files."""
+"""`edgeft merge`, `convert` and `import`: plain tools on plain files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, device_option, sh
 from edgeft.cli.recipes import recipe_options, recipes, targets
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
-from edgeft.files import human_size, making_folder, require_writable
+from edgeft.files import human_size, json_text, making_folder, require_writable
 
 
 @click.command()
@@ -99,6 +99,28 @@ def convert(
             )
         parts = f" in {len(gguf.parts)} files" if len(gguf.parts) > 1 else ""
         output.line(f"{shown(gguf.path.absolute())}: {human_size(gguf.size_bytes)}{parts}")
+
+
+@click.command("import")
+@click.argument("gguf", type=click.Path(path_type=Path))
+@click.option("--out", type=FOLDER, required=True, help="folder of the checkpoint; must not exist")
+@click.option("--json", "as_json", is_flag=True, help="print what was written as JSON")
+def import_checkpoint(gguf: Path, out: Path, as_json: bool) -> None:
+    """Writes the Hugging Face checkpoint that the file GGUF was made of: of several parts name the first.
+
+    Every value is held exactly: what was quantized as float32, so that the checkpoint is larger than the file.
+    """
+    from edgeft.convert.from_gguf import import_gguf, read_model
+
+    output = Output()
+    with making_folder(out) as partial, output.progress("import") as progress:
+        imported = import_gguf(read_model(gguf), partial, progress)
+    if as_json:
+        click.echo(json_text({"folder": str(out), **imported.figures()}))
+        return
+    size, dtypes = human_size(imported.size_bytes), ", ".join(f"{n} {name}" for name, n in imported.dtypes.items())
+    output.line(f"{shown(out.absolute())}: {imported.architecture}, {imported.parameters:,} weights, {size}")
+    output.line(f"tensors: {dtypes}; every value of the file is held exactly, and {imported.dtype} holds them all")
 
 
 @click.group()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import partial
+from typing import Any
 
 import torch
 from gguf import Keys
 
-from edgeft.convert.draft import Draft, Make
-from edgeft.convert.plan import stack
-from edgeft.convert.rope import permute_rows
+from edgeft.convert.draft import Draft
+from edgeft.convert.gguf_fields import GgufFields
+from edgeft.convert.plan import Change, stack
+from edgeft.convert.rope import permuted_rows
 
 
 def add_sizes(
@@ -64,9 +65,14 @@ def require_whole_heads(draft: Draft) -> None:
         draft.config.reject(f"{draft.heads} heads of {draft.head_dim} are not the hidden size", "head_dim")
 
 
+def query_scale_of(sizes: Draft | GgufFields, largest_blocks: int) -> int:
+    """Returns what llama.cpp scales Gemma's queries by: the largest model's by hidden size / heads."""
+    return sizes.hidden // sizes.heads if sizes.blocks == largest_blocks else sizes.head_dim
+
+
 def require_query_scale(draft: Draft, largest_blocks: int) -> None:
-    """Notes a problem unless Gemma's queries are scaled as in llama.cpp: the largest model by hidden size / heads."""
-    scalar = draft.hidden // draft.heads if draft.blocks == largest_blocks else draft.head_dim
+    """Notes a problem unless Gemma's queries are scaled as in llama.cpp."""
+    scalar = query_scale_of(draft, largest_blocks)
     draft.config.require("query_pre_attn_scalar", scalar, f"llama.cpp computes with {scalar}")
 
 
@@ -95,7 +101,7 @@ def add_embeddings(
     draft.tensor("lm_head.weight", "output.weight", size, optional=draft.config.flag("tie_word_embeddings"))
 
 
-def add_norms(draft: Draft, block: int, names: dict[str, str], make: Make | None = None) -> None:
+def add_norms(draft: Draft, block: int, names: dict[str, str], make: Change | None = None) -> None:
     """Adds norms of the hidden size: checkpoint's name -> GGUF's."""
     for source, name in names.items():
         draft.tensor(f"model.layers.{block}.{source}.weight", f"blk.{block}.{name}.weight", (draft.hidden,), make)
@@ -111,12 +117,12 @@ GEMMA_NORMS = {
 
 
 def add_attention(draft: Draft, block: int, *, permuted: bool = False, biased: Collection[str] = ()) -> None:
-    """Adds the four projections; `biased` names those with a bias (q, k, v, o), `permuted` as in `permute_rows`."""
+    """Adds the four projections; `biased` names those with a bias (q, k, v, o), `permuted` as in `permuted_rows`."""
     source, name = f"model.layers.{block}.self_attn", f"blk.{block}.attn"
     query, key = draft.heads * draft.head_dim, draft.kv_heads * draft.head_dim
-    makes: dict[str, Make] = {}
+    makes: dict[str, Change] = {}
     if permuted:
-        makes = {"q": partial(permute_rows, heads=draft.heads), "k": partial(permute_rows, heads=draft.kv_heads)}
+        makes = {"q": permuted_rows(draft.heads), "k": permuted_rows(draft.kv_heads)}
     for letter, rows in (("q", query), ("k", key), ("v", key)):
         draft.linear(
             f"{source}.{letter}_proj",
@@ -129,7 +135,7 @@ def add_attention(draft: Draft, block: int, *, permuted: bool = False, biased: C
     draft.linear(f"{source}.o_proj", f"{name}_output", draft.hidden, query, bias="o" in biased)
 
 
-def add_head_norms(draft: Draft, block: int, make: Make | None = None) -> None:
+def add_head_norms(draft: Draft, block: int, make: Change | None = None) -> None:
     """Adds the norms of the queries and keys within each head."""
     for letter in ("q", "k"):
         source, name = f"model.layers.{block}.self_attn.{letter}_norm", f"blk.{block}.attn_{letter}_norm"
@@ -159,6 +165,53 @@ def add_experts(draft: Draft, block: int, source: str, names: dict[str, str], wi
         draft.made(sources, f"blk.{block}.ffn_{role}_exps.weight", (count, *shape), stack)
 
 
-def add_one(weight: torch.Tensor) -> torch.Tensor:
-    """Returns weight + 1 in float32: Gemma's norms multiply by that, llama.cpp's by the weight itself."""
+def _plus_one(weight: torch.Tensor) -> torch.Tensor:
     return weight.float() + 1
+
+
+def _minus_one(weight: torch.Tensor) -> torch.Tensor:
+    """Returns the bfloat16 number that gives the same sum where there is one: the sum has lost the digits below 2^-24.
+
+    That is what the model was, as all of Gemma's are bfloat16.
+    """
+    exact = weight - 1
+    rounded = exact.bfloat16().float()
+    return torch.where(_plus_one(rounded) == weight, rounded, exact)
+
+
+add_one = Change(_plus_one, _minus_one)
+"""weight + 1 in float32: Gemma's norms multiply by that, llama.cpp's by the weight itself."""
+
+
+def sizes_of(file: GgufFields, *, epsilon: str = "rms_norm_eps", activation: str = "hidden_act") -> dict[str, Any]:
+    """Returns the part of config.json that `add_sizes` and `add_embeddings` make a file's sizes of."""
+    return {
+        "vocab_size": file.vocab,
+        "num_hidden_layers": file.blocks,
+        "max_position_embeddings": file.context,
+        "hidden_size": file.hidden,
+        "intermediate_size": max(file.each_block("feed_forward_length")),
+        "num_attention_heads": file.heads,
+        "num_key_value_heads": max(file.each_block("attention.head_count_kv")),
+        "head_dim": file.head_dim,
+        epsilon: file.number("attention.layer_norm_rms_epsilon"),
+        activation: "silu" if activation == "hidden_act" else "gelu_pytorch_tanh",
+        "tie_word_embeddings": not file.has("output.weight"),
+    }
+
+
+def window_of(file: GgufFields, *, every: int) -> dict[str, Any]:
+    """Returns the sliding window, and the kinds of layers, that `add_window` makes the keys of."""
+    window = file.value("attention.sliding_window", 0)
+    usual = [(block + 1) % every != 0 for block in range(file.blocks)]
+    pattern = file.value("attention.sliding_window_pattern", usual)
+    if isinstance(pattern, int) and not isinstance(pattern, bool):
+        pattern = [(block + 1) % pattern != 0 for block in range(file.blocks)]
+    if not isinstance(pattern, list) or len(pattern) != file.blocks:
+        file.reject(f"{pattern!r} says nothing of {file.blocks} blocks", "attention.sliding_window_pattern")
+        pattern = usual
+    if not window:
+        pattern = [False] * file.blocks
+    file.amend("attention.sliding_window_pattern", pattern if window else usual)
+    kinds = ["sliding_attention" if sliding else "full_attention" for sliding in pattern]
+    return {"sliding_window": window or None, "layer_types": kinds}

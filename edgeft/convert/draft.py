@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES
 
 from edgeft.convert.config_fields import ConfigFields
-from edgeft.convert.plan import Plan, PlannedTensor, unchanged
-
-Make = Callable[[torch.Tensor], torch.Tensor]
+from edgeft.convert.plan import Change, Plan, PlannedTensor, unchanged
 
 VISION = r"(model\.)?(vision_tower|multi_modal_projector)\..*"
 """What a model that sees has beside its text model, for `Draft.ignore`."""
@@ -42,17 +40,17 @@ class Draft:
         self._keys[key.format(arch=MODEL_ARCH_NAMES[self._arch])] = value
 
     def tensor(
-        self, source: str, name: str, shape: tuple[int, ...], make: Make | None = None, *, optional: bool = False
+        self, source: str, name: str, shape: tuple[int, ...], make: Change | None = None, *, optional: bool = False
     ) -> None:
         """Adds a tensor made from one of the checkpoint's, which has this shape; `make` keeps the shape."""
         self._tensors.append(PlannedTensor(name, shape, {source: shape}, make or unchanged, optional))
 
-    def made(self, sources: Mapping[str, tuple[int, ...]], name: str, shape: tuple[int, ...], make: Any) -> None:
+    def made(self, sources: Mapping[str, tuple[int, ...]], name: str, shape: tuple[int, ...], make: Change) -> None:
         """Adds a tensor of this shape, made from several of the checkpoint's or from one of another shape."""
         self._tensors.append(PlannedTensor(name, shape, sources, make))
 
     def linear(
-        self, source: str, name: str, outputs: int, inputs: int, make: Make | None = None, *, bias: bool = False
+        self, source: str, name: str, outputs: int, inputs: int, make: Change | None = None, *, bias: bool = False
     ) -> None:
         """Adds the weight (outputs, inputs) of a linear layer, and its bias where it has one."""
         self.tensor(f"{source}.weight", f"{name}.weight", (outputs, inputs), make)

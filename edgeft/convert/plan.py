@@ -18,14 +18,34 @@ from edgeft.weights import TensorSpec
 _BUFFERS = r".*\.(rotary_emb\.inv_freq|attention\.masked_bias|attention\.bias)"
 
 
-def unchanged(tensor: torch.Tensor) -> torch.Tensor:
-    """Returns the checkpoint's tensor, for one that is stored as it is."""
+@dataclass(frozen=True)
+class Change:
+    """How tensors of a checkpoint become one of the file, `make`, and how they come back from it, `undo`.
+
+    `undo` takes the file's tensor in float32. It returns the source, and a sequence of them where there are several.
+    """
+
+    make: Callable[..., torch.Tensor]
+    undo: Callable[[torch.Tensor], Any]
+
+    def __call__(self, *sources: torch.Tensor) -> torch.Tensor:
+        """Returns the file's tensor."""
+        return self.make(*sources)
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def stack(*tensors: torch.Tensor) -> torch.Tensor:
-    """Returns matrices as one tensor with a new outermost dimension, as llama.cpp wants the experts of a block."""
+def _stacked(*tensors: torch.Tensor) -> torch.Tensor:
     return torch.stack(tensors)
+
+
+unchanged = Change(_same, _same)
+"""For a tensor that is stored as the checkpoint has it."""
+
+stack = Change(_stacked, torch.unbind)
+"""Matrices as one tensor with a new outermost dimension, as llama.cpp wants the experts of a block."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +53,14 @@ class PlannedTensor:
     """One tensor of the file.
 
     `shape` is that in the file, outermost dimension first; `sources` are the checkpoint's tensors that it is made from,
-    with their shapes, and `make` makes it from them in that order. An optional one is left out where they are missing.
+    with their shapes, and `make` makes it from them in that order. A source of several tensors of the file is what
+    their `undo` gives, one behind another. An optional tensor is left out where its sources are missing.
     """
 
     name: str
     shape: tuple[int, ...]
     sources: Mapping[str, tuple[int, ...]]
-    make: Callable[..., torch.Tensor]
+    make: Change
     optional: bool = False
 
 

@@ -116,7 +116,7 @@ def examine(path: Path, held: Expected, most_wrong: float, where: str) -> Verdic
     `most_wrong` is the share of texts that may have other ids. Raises EdgeftError when the file cannot be loaded.
     """
     with Vocabulary(path) as vocabulary:
-        problems, n_wrong = _text_failures(vocabulary, held, most_wrong, where)
+        problems, n_wrong = text_problems(vocabulary, held, most_wrong, where)
         framed = vocabulary.encode(_FRAMED, framed=True)
         if framed != [*held.before, *vocabulary.encode(_FRAMED), *held.after]:
             what = f"the tokenizer puts {held.before} before a text and {held.after} after it, llama.cpp gives {framed}"
@@ -140,8 +140,11 @@ def _token_failures(vocabulary: Vocabulary, held: Expected, where: str) -> Itera
         yield Problem("the chat template puts a second BOS before a conversation", where, "remove it from the template")
 
 
-def _text_failures(vocabulary: Vocabulary, held: Expected, most_wrong: float, where: str) -> tuple[list[Problem], int]:
-    """Returns the shortest text that has other ids, with both lists of ids, and how many there are."""
+def text_problems(vocabulary: Vocabulary, held: Expected, most_wrong: float, where: str) -> tuple[list[Problem], int]:
+    """Returns the shortest text that has other ids, with both lists of ids, and how many there are.
+
+    `most_wrong` is the share of texts that may have other ids.
+    """
     encoders = [vocabulary.encode] * len(held.texts) + [vocabulary.encode_prompt] * len(held.prompts)
     tried = list(zip(encoders, [*held.texts, *held.prompts], [*held.ids, *held.prompt_ids], strict=True))
     for part in (tried[:_FIRST_LOOK], tried):

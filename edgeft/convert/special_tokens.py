@@ -15,8 +15,7 @@ from edgeft.errors import EdgeftError
 
 _ROLE_TYPES = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "mask")
-# Tokens that end generation in llama.cpp by their name alone (src/llama-vocab.cpp, special_eog_ids).
-_ENDS_BY_NAME = frozenset(
+ENDS_BY_NAME = frozenset(
     {
         "<|eot_id|>",
         "<|im_end|>",
@@ -42,6 +41,7 @@ _ENDS_BY_NAME = frozenset(
         "<\uff5cend\u2581of\u2581sentence\uff5c>",
     }
 )
+"""Tokens that end generation in llama.cpp by their name alone (src/llama-vocab.cpp, special_eog_ids)."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _listed_ends(files: TokenizerFiles, config_json: Mapping[str, Any]) -> list[
 
 def _add_other_ends(ids: dict[str, int], ends: list[int], tokens: list[str], where: str) -> None:
     """Gives the roles eot and eom to the ends that llama.cpp would not know as such otherwise."""
-    unknown = [number for number in dict.fromkeys(ends) if number != ids["eos"] and tokens[number] not in _ENDS_BY_NAME]
+    unknown = [number for number in dict.fromkeys(ends) if number != ids["eos"] and tokens[number] not in ENDS_BY_NAME]
     if len(unknown) > 2:
         names = ", ".join(repr(tokens[number]) for number in unknown)
         raise EdgeftError(f"too many end tokens for a GGUF file: {names}", where, "list two in generation_config.json")

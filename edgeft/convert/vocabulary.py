@@ -73,11 +73,11 @@ def _byte_level(files: TokenizerFiles, size: int, model_type: str, where: str) -
     texts = _by_id(files.model["vocab"])
     added = files.added_tokens()
     _require_room([*texts, *(token.id for token in added)], size, where)
-    tokens = [texts.get(number, f"[PAD{number}]") for number in range(size)]
+    tokens = [texts.get(number, padding_text(number)) for number in range(size)]
     types = [int(TokenType.NORMAL if number in texts else TokenType.UNUSED) for number in range(size)]
     for token in added:
         tokens[token.id], types[token.id] = _added_text_and_type(token)
-    _require_distinct(tokens, where)
+    require_distinct(tokens, where)
     merges = [" ".join(pair) for pair in _merges(files.model)]
     yield from (Vocabulary("gpt2", name, tokens, types, merges=merges) for name in names)
 
@@ -107,13 +107,13 @@ def _sentencepiece(pieces: Mapping[int, Piece], added: list[AddedToken], size: i
         raise EdgeftError(f"{n_bytes} of the 256 bytes are pieces of it", where, "use a tokenizer with byte fallback")
     unused = Piece("", _UNUSED_SCORE, TokenType.UNUSED)
     ordered = [pieces.get(number, unused) for number in range(size)]
-    tokens = [piece.text if number in pieces else f"[PAD{number}]" for number, piece in enumerate(ordered)]
+    tokens = [piece.text if number in pieces else padding_text(number) for number, piece in enumerate(ordered)]
     types = [int(piece.type) for piece in ordered]
     scores = [piece.score for piece in ordered]
     for token in added:
         tokens[token.id], types[token.id] = _added_text_and_type(token)
         scores[token.id] = _ADDED_SCORE
-    _require_distinct(tokens, where)
+    require_distinct(tokens, where)
     for prefix in (True, False):
         yield Vocabulary("llama", "default", tokens, types, scores, add_space_prefix=prefix)
 
@@ -168,8 +168,13 @@ def _require_room(numbers: list[int], size: int, where: str) -> None:
         raise EdgeftError(what, where, "is this the model's own tokenizer?")
 
 
-def _require_distinct(tokens: list[str], where: str) -> None:
-    """llama.cpp stops the process on two tokens of the same text."""
+def padding_text(number: int) -> str:
+    """Returns the text of an id that the tokenizer has no token for."""
+    return f"[PAD{number}]"
+
+
+def require_distinct(tokens: list[str], where: str) -> None:
+    """Raises EdgeftError for two tokens of the same text, on which llama.cpp stops the process."""
     first: dict[str, int] = {}
     problems = [
         Problem(f"tokens {first[text]} and {number} have the same text, {text!r}", where)

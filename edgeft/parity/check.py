@@ -10,8 +10,8 @@ from edgeft.artifacts import GgufFile, ParityReport, Reference
 from edgeft.config import ParityConfig, ParityThresholds
 from edgeft.errors import EdgeftError
 from edgeft.files import write_json
+from edgeft.gguf_header import GgufHeader, read_header
 from edgeft.llamacpp import Engine, build_description, gpu_names
-from edgeft.parity.gguf_header import GgufHeader, read_header
 from edgeft.parity.ladder import RUNGS, Failure, Rung, listed, rung, verdict
 from edgeft.parity.reference import BUILT_IN, OpenReference, ReferenceContent
 from edgeft.parity.rungs.answers import answers_of, check_answers, check_ending, check_task

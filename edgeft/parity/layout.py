@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
+from edgeft.gguf_header import GgufHeader
 from edgeft.parity.distributions import Floats
-from edgeft.parity.gguf_header import GgufHeader
 
 _PERMUTED: Final = frozenset({"llama", "granite", "smollm3", "mistral3", "arcee", "deci"})
 """Architectures whose query and key rows llama.cpp wants for its rotary embedding over neighbours (2i, 2i + 1)."""

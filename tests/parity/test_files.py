@@ -18,7 +18,7 @@ from edgeft.artifacts import GgufFile, Reference
 from edgeft.cli import main
 from edgeft.errors import EdgeftError
 from edgeft.files import sha256_file
-from edgeft.parity.gguf_header import read_header
+from edgeft.gguf_header import read_header
 from edgeft.parity.reference import OpenReference
 from parity.exports import Export, checked, tuned_llama
 from parity.gguf_edit import Key, Parts

@@ -1,4 +1,6 @@
-"""The families of architectures that are converted natively: one module each, with `ARCHITECTURES` and `plan`.
+"""The families of architectures that are converted natively, and imported: one module each.
+
+`ARCHITECTURES` and `plan` are the way to GGUF, `GGUF_ARCHITECTURES` and `config_of` the way back.
 
 docs/add-an-architecture.md tells how to add one.
 """
@@ -23,12 +25,16 @@ from edgeft.convert.families import (
     qwen3_5,
     smollm3,
 )
+from edgeft.convert.gguf_fields import GgufFields
 from edgeft.convert.plan import Plan
 from edgeft.errors import EdgeftError
 
 _MODULES = (llama, smollm3, qwen2, qwen3, gemma2, gemma3, phi3, granite, lfm2, ministral3, qwen3_5, gemma4)
 _PLANS: dict[str, Callable[[ConfigFields], Plan]] = {
     architecture: module.plan for module in _MODULES for architecture in module.ARCHITECTURES
+}
+_CONFIGS: dict[str, Callable[[GgufFields], dict[str, Any]]] = {
+    architecture: module.config_of for module in _MODULES for architecture in module.GGUF_ARCHITECTURES
 }
 
 
@@ -47,3 +53,18 @@ def plan_of(config_json: Mapping[str, Any], where: str) -> Plan:
     if config_json.get("quantization_config"):
         raise EdgeftError("the checkpoint is already quantized", where, "give the unquantized model")
     return make_plan(ConfigFields(config_json, where))
+
+
+def imported_config(file: GgufFields, arch: str) -> dict[str, Any]:
+    """Returns the config.json of the model in a GGUF file of this architecture, apart from its tokens.
+
+    Raises EdgeftError for an architecture that is not supported (it names those that are), and for every key that is
+    missing or cannot be served.
+    """
+    config_of = _CONFIGS.get(arch)
+    if config_of is None:
+        what = f"GGUF files of architecture {arch!r} cannot be imported"
+        raise EdgeftError(what, file.where, f"supported: {', '.join(sorted(_CONFIGS))}")
+    config = config_of(file)
+    file.check()
+    return config

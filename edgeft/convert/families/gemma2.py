@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gguf import MODEL_ARCH, Keys
 
 from edgeft.convert.config_fields import ConfigFields
@@ -14,16 +16,22 @@ from edgeft.convert.decoder import (
     add_one,
     add_sizes,
     add_window,
+    query_scale_of,
     require_activation,
     require_query_scale,
+    sizes_of,
+    window_of,
 )
 from edgeft.convert.draft import Draft
+from edgeft.convert.gguf_fields import GgufFields
 from edgeft.convert.plan import Plan
-from edgeft.convert.rope import TABLE, add_rope, rope_kind
+from edgeft.convert.rope import TABLE, add_rope, rope_kind, rope_of
 
 ARCHITECTURES = ("Gemma2ForCausalLM",)
+GGUF_ARCHITECTURES = ("gemma2",)
 
 _THETA = 10000.0  # llama.cpp's, where the file is silent
+_CAPS = (50.0, 30.0)  # likewise
 _27B_BLOCKS = 46
 
 
@@ -46,3 +54,15 @@ def plan(config: ConfigFields) -> Plan:
         add_attention(draft, block)
         add_feed_forward(draft, block)
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model."""
+    config = sizes_of(file, activation="hidden_activation") | window_of(file, every=2)
+    caps = {
+        "attn_logit_softcapping": file.number("attn_logit_softcapping", _CAPS[0]),
+        "final_logit_softcapping": file.number("final_logit_softcapping", _CAPS[1]),
+        "query_pre_attn_scalar": query_scale_of(file, _27B_BLOCKS),
+    }
+    config |= {"rope_parameters": rope_of(file), **caps}
+    return {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", **config}

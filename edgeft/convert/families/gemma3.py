@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gguf import MODEL_ARCH, Keys
 
 from edgeft.convert.config_fields import ConfigFields
@@ -15,17 +17,23 @@ from edgeft.convert.decoder import (
     add_one,
     add_sizes,
     add_window,
+    query_scale_of,
     require_activation,
     require_query_scale,
+    sizes_of,
+    window_of,
 )
 from edgeft.convert.draft import VISION, Draft
+from edgeft.convert.gguf_fields import GgufFields
 from edgeft.convert.plan import Plan
-from edgeft.convert.rope import TABLE, add_rope, rope_kind
+from edgeft.convert.rope import TABLE, add_rope, rope_kind, rope_of
 
 ARCHITECTURES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+GGUF_ARCHITECTURES = ("gemma3",)
 
 _FULL, _SLIDING = f"{TABLE}.full_attention", f"{TABLE}.sliding_attention"
 _27B_BLOCKS = 62
+_SLIDING_THETA = 10000.0  # llama.cpp's, where the file is silent
 
 
 def plan(config: ConfigFields) -> Plan:
@@ -53,3 +61,16 @@ def plan(config: ConfigFields) -> Plan:
         add_feed_forward(draft, block)
     draft.ignore(VISION)
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model, its text part alone: the eyes are in a file of their own."""
+    config = sizes_of(file, activation="hidden_activation") | window_of(file, every=6)
+    sliding = {"rope_type": "default", "rope_theta": file.number("rope.freq_base_swa", _SLIDING_THETA)}
+    cap = file.value("final_logit_softcapping", 0.0)
+    config |= {
+        "rope_parameters": {"full_attention": rope_of(file), "sliding_attention": sliding},
+        "final_logit_softcapping": cap or None,
+        "query_pre_attn_scalar": query_scale_of(file, _27B_BLOCKS),
+    }
+    return {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", **config}

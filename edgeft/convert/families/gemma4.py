@@ -5,6 +5,8 @@ llama.cpp: conversion/gemma.py, src/models/gemma4.cpp.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from gguf import MODEL_ARCH, Keys
 
@@ -16,14 +18,19 @@ from edgeft.convert.decoder import (
     add_norms,
     add_sizes,
     require_activation,
+    sizes_of,
+    window_of,
 )
 from edgeft.convert.draft import Draft
+from edgeft.convert.gguf_fields import BASE_FREQUENCY, GgufFields
 from edgeft.convert.plan import Plan
 from edgeft.convert.rope import TABLE, rope_kind
 
 ARCHITECTURES = ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration")
+GGUF_ARCHITECTURES = ("gemma4",)
 
 _FULL, _SLIDING = f"{TABLE}.full_attention", f"{TABLE}.sliding_attention"
+_CAP = 30.0  # llama.cpp's, where the file is silent
 _UNROTATED = 1e30  # what llama.cpp divides the frequency by of pairs that are not rotated
 
 
@@ -51,6 +58,49 @@ def plan(config: ConfigFields) -> Plan:
         draft.tensor(f"model.layers.{block}.layer_scalar", f"blk.{block}.layer_output_scale.weight", (1,))
     draft.ignore(r"(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio|multi_modal_projector)\..*")
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model, its text part alone: the eyes are in a file of their own."""
+    config = sizes_of(file, activation="hidden_activation") | window_of(file, every=6)
+    sliding = [kind == "sliding_attention" for kind in config["layer_types"]]
+    kv_heads = file.each_block("attention.head_count_kv")
+    widths = file.each_block("feed_forward_length")
+    shared = file.value("attention.shared_kv_layers", 0)
+    own = range(file.blocks - shared)
+    factors, width = file.tensor("rope_freqs.weight"), file.value("embedding_length_per_layer_input", 0)
+    rotated = 1.0 if factors is None else float((factors == 1).float().mean())
+    per_layer = file.tensor_shape("per_layer_token_embd.weight")
+    layers = {
+        "head_dim": file.count("attention.key_length_swa"),
+        "global_head_dim": file.head_dim,
+        "num_key_value_heads": next((n for n, slides in zip(kv_heads, sliding, strict=True) if slides), kv_heads[0]),
+        "num_global_key_value_heads": next(
+            (n for n, slides in zip(kv_heads, sliding, strict=True) if not slides), kv_heads[0]
+        ),
+        "attention_k_eq_v": any(not sliding[block] and not file.has(f"blk.{block}.attn_v.weight") for block in own),
+        "num_kv_shared_layers": shared,
+        "intermediate_size": min(widths),
+        "use_double_wide_mlp": len(set(widths)) > 1,
+        "hidden_size_per_layer_input": width,
+        "vocab_size_per_layer_input": per_layer[0] if per_layer else file.vocab,
+        "final_logit_softcapping": file.number("final_logit_softcapping", _CAP) or None,
+    }
+    config |= {
+        **layers,
+        "rope_parameters": {
+            "full_attention": {
+                "rope_type": "proportional",
+                "rope_theta": file.number("rope.freq_base", BASE_FREQUENCY),
+                "partial_rotary_factor": rotated,
+            },
+            "sliding_attention": {
+                "rope_type": "default",
+                "rope_theta": file.number("rope.freq_base_swa", BASE_FREQUENCY),
+            },
+        },
+    }
+    return {"architectures": ["Gemma4ForCausalLM"], "model_type": "gemma4_text", **config}
 
 
 class _Layers:

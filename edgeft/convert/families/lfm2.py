@@ -5,16 +5,19 @@ llama.cpp: conversion/lfm2.py, src/models/lfm2.cpp.
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from gguf import MODEL_ARCH, Keys
 
 from edgeft.convert.config_fields import ConfigFields
-from edgeft.convert.decoder import add_embeddings, add_norms, add_sizes
+from edgeft.convert.decoder import add_embeddings, add_norms, add_sizes, sizes_of
 from edgeft.convert.draft import Draft
-from edgeft.convert.plan import Plan
-from edgeft.convert.rope import add_rope
+from edgeft.convert.gguf_fields import GgufFields
+from edgeft.convert.plan import Change, Plan
+from edgeft.convert.rope import add_rope, rope_of
 
 ARCHITECTURES = ("Lfm2ForCausalLM",)
+GGUF_ARCHITECTURES = ("lfm2",)
 
 _NORMS = {"operator_norm": "attn_norm", "ffn_norm": "ffn_norm"}
 _FEED_FORWARD = {"w1": "ffn_gate", "w3": "ffn_up", "w2": "ffn_down"}
@@ -47,6 +50,19 @@ def plan(config: ConfigFields) -> Plan:
     return draft.plan()
 
 
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model."""
+    config = sizes_of(file, epsilon="norm_eps") | {"rope_parameters": rope_of(file)}
+    kv_heads = file.each_block("attention.head_count_kv")
+    config |= {
+        "layer_types": ["full_attention" if heads else "conv" for heads in kv_heads],
+        "conv_L_cache": file.count("shortconv.l_cache"),
+        "conv_bias": False,
+        "block_auto_adjust_ff_dim": False,
+    }
+    return {"architectures": ["Lfm2ForCausalLM"], "model_type": "lfm2", **config}
+
+
 def _feed_forward_length(config: ConfigFields) -> int:
     """Returns the width of the feed-forward layers, as transformers' Lfm2MLP computes it."""
     width = config.count("intermediate_size")
@@ -64,11 +80,10 @@ def _add_convolution(draft: Draft, block: int) -> None:
     taps = draft.config.count("conv_L_cache")
     draft.linear(f"{source}.in_proj", f"{name}.in_proj", 3 * hidden, hidden)
     draft.linear(f"{source}.out_proj", f"{name}.out_proj", hidden, hidden)
-    draft.made({f"{source}.conv.weight": (hidden, 1, taps)}, f"{name}.conv.weight", (hidden, taps), _without_channel)
+    draft.made({f"{source}.conv.weight": (hidden, 1, taps)}, f"{name}.conv.weight", (hidden, taps), _WITHOUT_CHANNEL)
 
 
-def _without_channel(weight: torch.Tensor) -> torch.Tensor:
-    return weight.squeeze(1)
+_WITHOUT_CHANNEL = Change(lambda weight: weight.squeeze(1), lambda weight: weight.unsqueeze(1))
 
 
 def _add_attention(draft: Draft, block: int) -> None:

@@ -5,6 +5,8 @@ llama.cpp: conversion/llama.py, src/models/llama.cpp.
 
 from __future__ import annotations
 
+from typing import Any
+
 from gguf import MODEL_ARCH, Keys
 
 from edgeft.convert.config_fields import ConfigFields
@@ -17,12 +19,15 @@ from edgeft.convert.decoder import (
     add_norms,
     add_sizes,
     require_activation,
+    sizes_of,
 )
 from edgeft.convert.draft import Draft
+from edgeft.convert.gguf_fields import GgufFields
 from edgeft.convert.plan import Plan
-from edgeft.convert.rope import add_rope
+from edgeft.convert.rope import add_rope, rope_of
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM")
+GGUF_ARCHITECTURES = ("llama",)
 
 _EXPERT_NAMES = {"gate": "w1", "down": "w2", "up": "w3"}
 
@@ -49,3 +54,13 @@ def plan(config: ConfigFields) -> Plan:
         else:
             add_feed_forward(draft, block, bias=config.flag("mlp_bias"))
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model."""
+    config = sizes_of(file) | {"rope_parameters": rope_of(file)}
+    if experts := file.value("expert_count", 0):
+        routing = {"num_local_experts": experts, "num_experts_per_tok": file.count("expert_used_count")}
+        return {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", **config, **routing}
+    biases = {"attention_bias": file.has("blk.0.attn_q.bias"), "mlp_bias": file.has("blk.0.ffn_gate.bias")}
+    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **config, **biases}

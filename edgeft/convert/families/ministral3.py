@@ -5,6 +5,8 @@ llama.cpp: conversion/mistral3.py, src/models/mistral3.cpp.
 
 from __future__ import annotations
 
+from typing import Any
+
 from gguf import MODEL_ARCH, Keys
 
 from edgeft.convert.config_fields import ConfigFields
@@ -16,12 +18,17 @@ from edgeft.convert.decoder import (
     add_norms,
     add_sizes,
     require_activation,
+    sizes_of,
 )
 from edgeft.convert.draft import VISION, Draft
+from edgeft.convert.gguf_fields import GgufFields, shortest
 from edgeft.convert.plan import Plan
-from edgeft.convert.rope import TABLE, add_rope, add_yarn, rope_kind
+from edgeft.convert.rope import TABLE, add_rope, add_yarn, rope_kind, rope_of
 
 ARCHITECTURES = ("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration")
+GGUF_ARCHITECTURES = ("mistral3",)
+
+_MINISTRAL = (Keys.Attention.TEMPERATURE_SCALE, Keys.Rope.SCALING_YARN_LOG_MUL)
 
 
 def plan(config: ConfigFields) -> Plan:
@@ -42,6 +49,22 @@ def plan(config: ConfigFields) -> Plan:
         add_feed_forward(draft, block)
     draft.ignore(VISION)
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model, its text part alone: the eyes are in a file of their own.
+
+    Mistral Small 3's is a Mistral.
+    """
+    config = sizes_of(file) | {"sliding_window": None}
+    beta, log_multiplier = (file.value(key.partition(".")[2]) for key in _MINISTRAL)
+    rope = rope_of(file)
+    if beta is None:
+        config |= {"rope_parameters": rope}
+        return {"architectures": ["MistralForCausalLM"], "model_type": "mistral", **config}
+    rope |= {"mscale": 1.0, "mscale_all_dim": shortest(log_multiplier or 0), "llama_4_scaling_beta": shortest(beta)}
+    config |= {"rope_parameters": rope}
+    return {"architectures": ["Ministral3ForCausalLM"], "model_type": "ministral3", **config}
 
 
 def _add_scaled_rope(draft: Draft) -> None:

@@ -7,6 +7,7 @@ longer than the original one, transformers when the text is.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from gguf import MODEL_ARCH, Keys
@@ -19,12 +20,15 @@ from edgeft.convert.decoder import (
     add_sizes,
     require_activation,
     require_whole_heads,
+    sizes_of,
 )
 from edgeft.convert.draft import Draft
+from edgeft.convert.gguf_fields import BASE_FREQUENCY, GgufFields, shortest
 from edgeft.convert.plan import Plan
 from edgeft.convert.rope import TABLE, rope_kind
 
 ARCHITECTURES = ("Phi3ForCausalLM",)
+GGUF_ARCHITECTURES = ("phi3",)
 
 
 def plan(config: ConfigFields) -> Plan:
@@ -47,6 +51,30 @@ def plan(config: ConfigFields) -> Plan:
         draft.linear(f"{source}.mlp.gate_up_proj", f"{name}.ffn_up", 2 * width, draft.hidden)
         draft.linear(f"{source}.mlp.down_proj", f"{name}.ffn_down", draft.hidden, width)
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model."""
+    config = sizes_of(file)
+    window = file.value("attention.sliding_window", 0)
+    # The key is written for both; the context that the file states is then at most the window.
+    file.amend("context_length", min(file.context, window or file.context))
+    original = file.count("rope.scaling.original_context_length", file.context)
+    rotated = file.count("rope.dimension_count", file.head_dim)
+    rope = {
+        "rope_type": "default",
+        "rope_theta": file.number("rope.freq_base", BASE_FREQUENCY),
+        "partial_rotary_factor": rotated / file.head_dim,
+    }
+    factors = {f"{kind}_factor": file.tensor(f"rope_factors_{kind}.weight") for kind in ("short", "long")}
+    if all(tensor is not None for tensor in factors.values()):
+        # llama.cpp multiplies by 1 where the file is silent.
+        rope |= {"rope_type": "longrope", "attention_factor": file.number("rope.scaling.attn_factor", 1.0)}
+        rope |= {
+            name: [shortest(one) for one in tensor.tolist()] for name, tensor in factors.items() if tensor is not None
+        }
+    config |= {"original_max_position_embeddings": original, "sliding_window": window or None, "rope_parameters": rope}
+    return {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", **config}
 
 
 def _add_rope(draft: Draft) -> None:

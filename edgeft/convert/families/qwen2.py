@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gguf import MODEL_ARCH
 
 from edgeft.convert.config_fields import ConfigFields
@@ -14,12 +16,15 @@ from edgeft.convert.decoder import (
     add_sizes,
     require_activation,
     require_whole_heads,
+    sizes_of,
 )
 from edgeft.convert.draft import Draft
+from edgeft.convert.gguf_fields import GgufFields
 from edgeft.convert.plan import Plan
-from edgeft.convert.rope import add_rope
+from edgeft.convert.rope import add_rope, rope_of
 
 ARCHITECTURES = ("Qwen2ForCausalLM",)
+GGUF_ARCHITECTURES = ("qwen2",)
 
 
 def plan(config: ConfigFields) -> Plan:
@@ -35,3 +40,9 @@ def plan(config: ConfigFields) -> Plan:
         add_attention(draft, block, biased="qkv")
         add_feed_forward(draft, block)
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model."""
+    config = sizes_of(file) | {"rope_parameters": rope_of(file), "use_sliding_window": False}
+    return {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", **config}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gguf import MODEL_ARCH, Keys
 
 from edgeft.convert.config_fields import ConfigFields
@@ -15,12 +17,15 @@ from edgeft.convert.decoder import (
     add_norms,
     add_sizes,
     require_activation,
+    sizes_of,
 )
 from edgeft.convert.draft import Draft
+from edgeft.convert.gguf_fields import GgufFields
 from edgeft.convert.plan import Plan
-from edgeft.convert.rope import add_rope
+from edgeft.convert.rope import add_rope, rope_of
 
 ARCHITECTURES = ("Qwen3ForCausalLM", "Qwen3MoeForCausalLM")
+GGUF_ARCHITECTURES = ("qwen3", "qwen3moe")
 
 _EXPERT_NAMES = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 
@@ -48,6 +53,23 @@ def plan(config: ConfigFields) -> Plan:
         else:
             add_feed_forward(draft, block)
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model."""
+    config = sizes_of(file) | {"rope_parameters": rope_of(file), "use_sliding_window": False}
+    experts = file.value("expert_count", 0)
+    if not experts:
+        return {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", **config}
+    routing = {
+        "num_experts": experts,
+        "num_experts_per_tok": file.count("expert_used_count"),
+        "moe_intermediate_size": file.count("expert_feed_forward_length"),
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    }
+    return {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **config, **routing}
 
 
 def _experts(config: ConfigFields) -> int:

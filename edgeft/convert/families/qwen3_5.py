@@ -6,8 +6,8 @@ not trained with the rest, and transformers does not keep it either.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from gguf import MODEL_ARCH, Keys
@@ -21,14 +21,18 @@ from edgeft.convert.decoder import (
     add_one,
     add_sizes,
     require_activation,
+    sizes_of,
 )
 from edgeft.convert.draft import Draft
-from edgeft.convert.plan import Plan
+from edgeft.convert.gguf_fields import BASE_FREQUENCY, GgufFields
+from edgeft.convert.plan import Change, Plan
 from edgeft.convert.rope import TABLE, rope_kind
 
 ARCHITECTURES = ("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration")
+GGUF_ARCHITECTURES = ("qwen35",)
 
 _NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "post_attention_norm"}
+_NEIGHBOURS = 4  # float32 numbers on either side
 _SECTIONS = [11, 11, 10]  # of the rotated pairs: time, height, width, which are alike for text
 
 
@@ -55,6 +59,34 @@ def plan(config: ConfigFields) -> Plan:
         add_feed_forward(draft, block)
     draft.ignore(r"(model\.)?(mtp|visual)\..*")
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model, its text part alone: the eyes are in a file of their own."""
+    config = sizes_of(file)
+    interval = file.count("full_attention_interval", 4)
+    usual = [(block + 1) % interval != 0 for block in range(file.blocks)]
+    recurrent = file.value("attention.recurrent_layers", usual)
+    rotated = file.count("rope.dimension_count")
+    sections = list(file.value("rope.dimension_sections") or [])
+    head_dim = file.count("ssm.state_size")
+    config |= {
+        "layer_types": ["linear_attention" if one else "full_attention" for one in recurrent],
+        "full_attention_interval": interval,
+        "linear_conv_kernel_dim": file.count("ssm.conv_kernel"),
+        "linear_key_head_dim": head_dim,
+        "linear_value_head_dim": head_dim,
+        "linear_num_key_heads": file.count("ssm.group_count"),
+        "linear_num_value_heads": file.count("ssm.time_step_rank"),
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": file.number("rope.freq_base", BASE_FREQUENCY),
+            "partial_rotary_factor": rotated / file.head_dim,
+            "mrope_section": sections[:3],
+            "mrope_interleaved": True,
+        },
+    }
+    return {"architectures": ["Qwen3_5ForCausalLM"], "model_type": "qwen3_5_text", **config}
 
 
 def _add_rope(draft: Draft) -> None:
@@ -108,30 +140,51 @@ class _Delta:
         keys, values = self._key_heads * self._head_dim, value_heads * self._head_dim
         channels = 2 * keys + values
         source, name = f"model.layers.{block}.linear_attn", f"blk.{block}"
-        behind_keys = partial(self._reorder, head_dim=self._head_dim, start=2 * keys)
-        whole_heads = partial(self._reorder, head_dim=self._head_dim)
-        one_a_head = partial(self._reorder, head_dim=1)
+        behind_keys = self._reordered(self._head_dim, start=2 * keys)
+        whole_heads = self._reordered(self._head_dim)
+        one_a_head = self._reordered(1)
+        columns = Change(lambda weight: whole_heads(weight.T).T, lambda weight: whole_heads.undo(weight.T).T)
+        convolution = Change(
+            lambda weight: behind_keys(weight.squeeze(1)), lambda weight: behind_keys.undo(weight).unsqueeze(1)
+        )
         draft.linear(f"{source}.in_proj_qkv", f"{name}.attn_qkv", channels, hidden, behind_keys)
         draft.linear(f"{source}.in_proj_z", f"{name}.attn_gate", values, hidden, whole_heads)
         draft.linear(f"{source}.in_proj_b", f"{name}.ssm_beta", value_heads, hidden, one_a_head)
         draft.linear(f"{source}.in_proj_a", f"{name}.ssm_alpha", value_heads, hidden, one_a_head)
-        draft.linear(f"{source}.out_proj", f"{name}.ssm_out", hidden, values, lambda weight: whole_heads(weight.T).T)
+        draft.linear(f"{source}.out_proj", f"{name}.ssm_out", hidden, values, columns)
         draft.tensor(f"{source}.dt_bias", f"{name}.ssm_dt.bias", (value_heads,), one_a_head)
         draft.tensor(f"{source}.A_log", f"{name}.ssm_a", (value_heads,), _decay_of(one_a_head))
         draft.tensor(f"{source}.norm.weight", f"{name}.ssm_norm.weight", (self._head_dim,))
-        convolution = {f"{source}.conv1d.weight": (channels, 1, self._taps)}
-        draft.made(
-            convolution,
-            f"{name}.ssm_conv1d.weight",
-            (channels, self._taps),
-            lambda weight: behind_keys(weight.squeeze(1)),
-        )
+        taps = {f"{source}.conv1d.weight": (channels, 1, self._taps)}
+        draft.made(taps, f"{name}.ssm_conv1d.weight", (channels, self._taps), convolution)
 
-    def _reorder(self, weight: torch.Tensor, head_dim: int, start: int = 0) -> torch.Tensor:
+    def _reordered(self, head_dim: int, start: int = 0) -> Change:
         """Returns the weight with the rows of the value heads, from `start` on, in llama.cpp's order."""
-        heads = weight[start:].reshape(self._key_heads, -1, head_dim, *weight.shape[1:])
-        return torch.cat([weight[:start], heads.transpose(0, 1).flatten(0, 2)])
+        a_key_head = self._value_heads // self._key_heads
+
+        def moved(weight: torch.Tensor, outer: int) -> torch.Tensor:
+            heads = weight[start:].reshape(outer, -1, head_dim, *weight.shape[1:])
+            return torch.cat([weight[:start], heads.transpose(0, 1).flatten(0, 2)])
+
+        return Change(partial(moved, outer=self._key_heads), partial(moved, outer=a_key_head))
 
 
-def _decay_of(reorder: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda logarithm: reorder(-torch.exp(logarithm.float()))
+def _decay_of(reorder: Change) -> Change:
+    """Returns the decay -exp(A) of the heads, in llama.cpp's order."""
+
+    def undo(decay: torch.Tensor) -> torch.Tensor:
+        """Returns the bfloat16 number whose exponential this is where there is one, else the nearest float32."""
+        exact = torch.log(-decay)
+        rounded = exact.bfloat16().float()
+        # The logarithm's last bit: of its neighbours one gives the very exponential, as far as any does.
+        steps = [exact]
+        for direction in (-torch.inf, torch.inf):
+            near = exact
+            for _ in range(_NEIGHBOURS):
+                near = torch.nextafter(near, torch.full_like(near, direction))
+                steps.append(near)
+        tried = torch.stack([rounded, *steps])
+        misses = (-torch.exp(tried) - decay).abs()
+        return reorder.undo(tried.gather(0, misses.argmin(0, keepdim=True)).squeeze(0))
+
+    return Change(lambda logarithm: reorder(-torch.exp(logarithm.float())), undo)

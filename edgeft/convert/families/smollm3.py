@@ -5,6 +5,8 @@ llama.cpp: conversion/llama.py, src/models/smollm3.cpp.
 
 from __future__ import annotations
 
+from typing import Any
+
 from gguf import MODEL_ARCH, Keys
 
 from edgeft.convert.config_fields import ConfigFields
@@ -16,12 +18,15 @@ from edgeft.convert.decoder import (
     add_norms,
     add_sizes,
     require_activation,
+    sizes_of,
 )
 from edgeft.convert.draft import Draft
+from edgeft.convert.gguf_fields import GgufFields
 from edgeft.convert.plan import Plan
-from edgeft.convert.rope import add_rope
+from edgeft.convert.rope import add_rope, rope_of
 
 ARCHITECTURES = ("SmolLM3ForCausalLM",)
+GGUF_ARCHITECTURES = ("smollm3",)
 
 
 def plan(config: ConfigFields) -> Plan:
@@ -42,3 +47,10 @@ def plan(config: ConfigFields) -> Plan:
         add_attention(draft, block, permuted=True)
         add_feed_forward(draft, block)
     return draft.plan()
+
+
+def config_of(file: GgufFields) -> dict[str, Any]:
+    """Returns the config.json of a GGUF file's model."""
+    rotated = [int((block + 1) % 4 != 0) for block in range(file.blocks)]
+    config = sizes_of(file) | {"rope_parameters": rope_of(file), "no_rope_layers": rotated, "use_sliding_window": False}
+    return {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", **config}

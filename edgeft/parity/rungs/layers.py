@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from edgeft.gguf_header import GgufHeader
 from edgeft.llamacpp import LOGITS as LOGITS_POINT
 from edgeft.llamacpp import Engine, Point
 from edgeft.parity.distributions import Floats
-from edgeft.parity.gguf_header import GgufHeader
 from edgeft.parity.ladder import Failure, Rung
 from edgeft.parity.layout import places, restoring_columns, restoring_rows
 from edgeft.parity.reference import OpenReference

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from edgeft.gguf_header import GgufHeader, Strings
 from edgeft.llamacpp import dequantize
 from edgeft.parity.distributions import Doubles
-from edgeft.parity.gguf_header import GgufHeader, Strings
 from edgeft.parity.ladder import Failure, Rung, rung
 from edgeft.parity.reference import ModelFacts
 

@@ -10,8 +10,8 @@ from unicodedata import normalize
 import numpy as np
 
 from edgeft.errors import EdgeftError
+from edgeft.gguf_header import GgufHeader, Strings
 from edgeft.llamacpp import Vocabulary
-from edgeft.parity.gguf_header import GgufHeader, Strings
 from edgeft.parity.ladder import Failure, Rung, listed, rung
 from edgeft.parity.reference import ReferenceContent, ReferenceRecord
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from edgeft.gguf_header import GgufHeader
 from edgeft.parity.file_tensors import Compared, FileTensors
 from edgeft.parity.fingerprint import Fingerprint, cell_sums, relative_error
-from edgeft.parity.gguf_header import GgufHeader
 from edgeft.parity.ladder import Failure, Rung, listed, rung
 from edgeft.parity.layout import is_known, other_layouts, places
 from edgeft.parity.reference import ModelFacts

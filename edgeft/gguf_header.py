@@ -1,7 +1,7 @@
 """What a GGUF model says about itself: keys and tensors, read without its weights, and whether its files are whole.
 
 Follows the specification (ggml/docs/gguf.md). The lists of strings that a vocabulary of 128,000 tokens needs are only
-counted: gguf's own reader takes seconds and 200 MB for them.
+counted unless they are asked for: gguf's own reader takes seconds and 200 MB for them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edgeft.errors import EdgeftError, Problem
 _MAGIC: Final = b"GGUF"
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS: Final = {0: "B", 1: "b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "?", 10: "<Q", 11: "<q", 12: "<d"}
+_TYPES: Final = frozenset(GGMLQuantizationType)
 _MOST_DIMENSIONS = 4
 _COPY_AGAIN: Final = "copy or convert the file again"
 _COPY_ALL: Final = "copy all parts into one folder, under the names that they were written with"
@@ -81,16 +82,17 @@ class GgufHeader:
         return tensor.start + tensor.size_bytes <= self.sizes[tensor.path]
 
 
-def read_header(gguf: GgufFile) -> GgufHeader:
+def read_header(gguf: GgufFile, *, strings: bool = False) -> GgufHeader:
     """Reads the headers of all files of a model, little-endian, of version 2 or 3.
 
-    Raises EdgeftError, naming all, where files are damaged, missing, or not the parts that their names say.
+    With `strings` the lists of strings in the first file are read, not just counted. Raises EdgeftError, naming all,
+    where files are damaged, missing, or not the parts that their names say.
     """
     parts: list[GgufHeader] = []
     problems: list[Problem] = []
     for path in gguf.parts:
         try:
-            parts.append(_read_part(path))
+            parts.append(_read_part(path, strings=strings and not parts))
         except EdgeftError as error:
             problems += error.problems
     if problems := problems or list(_misplaced(gguf.parts, parts)):
@@ -99,10 +101,10 @@ def read_header(gguf: GgufFile) -> GgufHeader:
     return GgufHeader(parts[0].keys, tensors, {path: size for part in parts for path, size in part.sizes.items()})
 
 
-def _read_part(path: Path) -> GgufHeader:
+def _read_part(path: Path, *, strings: bool) -> GgufHeader:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Cursor(data).header(path)
+            return _Cursor(data, strings).header(path)
     except FileNotFoundError as error:
         raise EdgeftError("this file is missing", str(path), _COPY_ALL) from error
     except (OSError, struct.error, ValueError, KeyError, UnicodeDecodeError, OverflowError, IndexError) as error:
@@ -137,8 +139,9 @@ def _split_key(part: GgufHeader, name: str) -> int:
 
 
 class _Cursor:
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap, strings: bool) -> None:
         self._data = data
+        self._strings = strings
         self._at = 0
 
     def header(self, path: Path) -> GgufHeader:
@@ -178,6 +181,8 @@ class _Cursor:
 
     def _list(self) -> Any:
         kind, count = self._number("<I"), self._number("<Q")
+        if kind == _STRING and self._strings:
+            return [self._string() for _ in range(count)]
         if kind == _STRING:
             for _ in range(count):
                 (length,) = struct.unpack_from("<Q", self._data, self._at)
@@ -196,7 +201,10 @@ class _Cursor:
         if dimensions > _MOST_DIMENSIONS:
             raise ValueError(f"a tensor of {dimensions} dimensions")
         shape = tuple(self._number("<Q") for _ in range(dimensions))[::-1]
-        return name, shape, GGMLQuantizationType(self._number("<I")), self._number("<Q")
+        number = self._number("<I")
+        if number not in _TYPES:
+            raise ValueError(f"the tensor {name} has type {number}, which is not known")
+        return name, shape, GGMLQuantizationType(number), self._number("<Q")
 
 
 def _size_bytes(shape: tuple[int, ...], kind: GGMLQuantizationType) -> int:
