@@ -11,14 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft.gguf_header import GgufHeader, TensorInfo
+from edgeft.gguf_header import GgufHeader, TensorInfo
 from edgeft.llamacpp import dequantize
 from edgeft.parity.distributions import Floats
-<<<<<<< HEAD
 from edgeft.parity.fingerprint import Fingerprint, cell_means, cell_sums, relative_error
-from edgeft.parity.gguf_header import GgufHeader, TensorInfo
-=======
-from edgeft.parity.fingerprint import Fingerprint, cell_rms, cell_sums, relative_error
->>>>>>> import
 from edgeft.parity.layout import Place, Restore, restoring
 from edgeft.parity.rounding import is_floating, most_rounding, rounding_variances
 
