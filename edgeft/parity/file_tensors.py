@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft.gguf_header import GgufHeader, TensorInfo
-from edgeft.gguf_header import GgufHeader, TensorInfo
 from edgeft.llamacpp import dequantize
 from edgeft.parity.distributions import Floats
 from edgeft.parity.fingerprint import Fingerprint, cell_means, cell_sums, relative_error
