@@ -21,14 +21,17 @@ _CHUNK = 1 << 22
 """Weights dequantized at a time, a multiple of every block and cell: 16 MB."""
 
 _OF_VOCABULARY = ("token_embd.weight", "output.weight")
+_IMATRIX: Final = "quantize.imatrix.entries_count"
 _MEDIAN: Final = 0.6745
 """The median size of a normal value of deviation 1."""
 _DAMAGED_DEVIATIONS: Final = 7.0
 """A cell is damaged when it is so many standard deviations of its own blocks' rounding off: 5.8 is the most that was
 measured on correct files (12 types, two real models, some 3 million cells)."""
-_DAMAGED_ENERGY: Final = 16.0
-"""The same for a cell's mean square, whose error is the variance of rounding and its own deviation: 10.6 was measured,
-with an importance matrix that rounds the largest weights of a block down."""
+_WITH_IMPORTANCE: Final = 2.0
+"""An importance matrix rounds a block's largest weight down where its column counts for little: 8.8 was measured."""
+_DAMAGED_ENERGY: Final = 9.0
+"""The same for a cell's mean square, whose error is the variance of rounding and its own deviation: 7.8 was measured,
+and 12.5 with an importance matrix."""
 _KEPT_ENERGY: Final = 4e-3
 """The reference keeps a cell's root mean square in float16: 2^-11 of it, twice that of its square."""
 _FLOOR: Final = {True: 1.5e-6, False: 1.5e-4}
@@ -81,12 +84,14 @@ class Cells:
 class Share:
     """How much of a change that training made is in a tensor of the file: 0 none, 1 all of it, 2 twice.
 
-    `noise` is the standard deviation that rounding gives it, `size` the change's leading singular value.
+    `noise` is the standard deviation that rounding gives it, `size` the change's leading singular value, and `coarse`
+    what its `Direction` says.
     """
 
     share: float
     noise: float
     size: float
+    coarse: bool
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ class Compared:
     theirs: Fingerprint
     ours: Cells
     share: Share | None
+    weighted: bool = False
+    """Whether the file was quantized with an importance matrix."""
 
     @property
     def fits(self) -> bool:
@@ -153,14 +160,14 @@ class Compared:
     @cached_property
     def damaged(self) -> npt.NDArray[np.int64]:
         """The cells that are further off than rounding explains, in their sum or in their mean square."""
-        typical = float(np.median(self.deviations)) / _MEDIAN
-        found = self.deviations > _DAMAGED_DEVIATIONS * max(1.0, typical)
+        slack = max(1.0, float(np.median(self.deviations)) / _MEDIAN) * (_WITH_IMPORTANCE if self.weighted else 1.0)
+        found = self.deviations > _DAMAGED_DEVIATIONS * slack
         if self.theirs.cell > 1:
             count = self._count
             wanted = self.theirs.local_rms[:count].astype(np.float64) ** 2
             allowed = _DAMAGED_ENERGY * (self.ours.variances[:count] + self.ours.energy_deviations[:count])
             floor = _KEPT_ENERGY * (wanted + (_FLOOR[False] * self.theirs.rms) ** 2)
-            found |= np.abs(self.ours.energies[:count] - wanted) > allowed * max(1.0, typical) + floor
+            found |= np.abs(self.ours.energies[:count] - wanted) > allowed * slack + floor
         return np.flatnonzero(found)
 
     @property
@@ -188,6 +195,7 @@ class FileTensors:
 
     def __init__(self, header: GgufHeader) -> None:
         self.header = header
+        self._weighted = _IMATRIX in header.keys
         self._bytes = {path: np.memmap(path, dtype=np.uint8, mode="r") for path in header.sizes}
 
     def compare(self, place: Place, theirs: Fingerprint) -> Compared:
@@ -196,7 +204,8 @@ class FileTensors:
         restore = restoring(self.header, place.name)
         if restore is None and theirs.direction is None and place.expert is None:
             chunks = ((chunk, rounding_variances(chunk, info.type)) for chunk in self._chunks(info))
-            return Compared(info, place, theirs, Cells.joined([Cells.of(*both, theirs.cell) for both in chunks]), None)
+            ours = Cells.joined([Cells.of(*both, theirs.cell) for both in chunks])
+            return Compared(info, place, theirs, ours, None, self._weighted)
         stored = self._stored(place)
         weights = np.ascontiguousarray(self._laid_out(stored, place, restore))
         if is_floating(info.type):
@@ -207,8 +216,11 @@ class FileTensors:
         share = None
         if theirs.direction is not None and weights.shape == theirs.shape:
             direction, by_weight = theirs.direction, variances.reshape(weights.shape)
-            share = Share(direction.share(weights), direction.noise(by_weight), direction.size)
-        return Compared(info, place, theirs, Cells.of(weights.reshape(-1), variances, theirs.cell), share)
+            found = direction.share(weights)
+            share = Share(found, direction.noise(by_weight), direction.size, direction.coarse)
+        return Compared(
+            info, place, theirs, Cells.of(weights.reshape(-1), variances, theirs.cell), share, self._weighted
+        )
 
     def restored(self, place: Place, restore: Restore | None) -> Floats:
         """Returns a whole tensor, or one expert of it, after a change of layout."""

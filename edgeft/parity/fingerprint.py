@@ -31,12 +31,17 @@ _KEPT_WHOLE = 16_384
 
 @dataclass(frozen=True)
 class Direction:
-    """How a tensor was changed: u' W v before (`base`) and after (`merged`), for unit u (rows) and v (columns)."""
+    """How a tensor was changed: u' W v before (`base`) and after (`merged`), for unit u (rows) and v (columns).
+
+    `coarse` tells that it lay on a grid before, as the weights of a quantized file do. How rounding to another grid
+    moves it then depends on how the two lie to one another, and not on chance alone.
+    """
 
     u: Floats
     v: Floats
     base: float
     merged: float
+    coarse: bool = False
 
     def share(self, weights: Floats) -> float:
         """Returns how much of the change is in `weights` (rows, columns): 0 before, 1 after, 2 made twice."""
@@ -145,7 +150,7 @@ def pack(prints: Iterable[Fingerprint]) -> tuple[list[dict[str, Any]], dict[str,
     for one in prints:
         row: dict[str, Any] = {"name": one.name, "shape": list(one.shape), "cell": one.cell, "rms": one.rms}
         if one.direction is not None:
-            row |= {"base": one.direction.base, "merged": one.direction.merged}
+            row |= {key: getattr(one.direction, key) for key in ("base", "merged", "coarse")}
             vectors += [one.direction.u.astype(np.float16), one.direction.v.astype(np.float16)]
         rows.append(row)
         cells.append(one.cells)
@@ -169,7 +174,7 @@ def unpack(rows: Iterable[dict[str, Any]], arrays: dict[str, npt.NDArray[Any]]) 
             u = vectors[vector_at : vector_at + shape[0]]
             v = vectors[vector_at + shape[0] : vector_at + shape[0] + shape[1]]
             vector_at += shape[0] + shape[1]
-            direction = Direction(u, v, row["base"], row["merged"])
+            direction = Direction(u, v, row["base"], row["merged"], row["coarse"])
         n_local = count if row["cell"] > 1 else 0
         local = arrays["local_rms"][local_at : local_at + n_local].astype(np.float32) * np.float32(row["rms"])
         found.append(Fingerprint(row["name"], shape, row["cell"], row["rms"], cells[at : at + count], local, direction))

@@ -25,6 +25,8 @@ from edgeft.parity.ladder import Failure, listed
 
 _TOLERANCE: Final = 0.2
 """A correct export's share is so near to 1, but for noise: types of 4 bits were measured to take up to 0.09 of it."""
+_COARSE_TOLERANCE: Final = 0.35
+"""The same of a single layer whose weights lay on another grid before: down to 0.68 in Q5_1 of weights made of Q4_1."""
 _DEVIATIONS: Final = 6.0
 _MOST_OF_TENSORS: Final = 0.5
 _LITTLE: Final = 0.8
@@ -39,16 +41,22 @@ class _Pooled:
     share: float
     deviation: float
     taken_back: float
+    tolerance: float = _TOLERANCE
 
     @property
     def is_wrong(self) -> bool:
         """Whether no correct export is within six standard deviations."""
         low, high = self.share - _DEVIATIONS * self.deviation, self.share + _DEVIATIONS * self.deviation
-        return high < 1 - self.taken_back - _TOLERANCE or low > 1 + _TOLERANCE
+        return high < 1 - self.taken_back - self.tolerance or low > 1 + self.tolerance
 
     def holds(self, one: Share) -> bool:
         """Returns whether a tensor's own share is this one, as far as its noise tells."""
         return abs(one.share - self.share) <= _TOLERANCE + _DEVIATIONS * one.noise
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is none of the change, or twice all of it: what forgetting or repeating a merge gives."""
+        return abs(self.share) <= _TOLERANCE or abs(self.share - 2) <= _TOLERANCE
 
     @property
     def cause(self) -> str:
@@ -68,7 +76,10 @@ class TrainingShares:
         layers: dict[str, list[tuple[Compared, Share]]] = {}
         for one, share in self._trained:
             layers.setdefault(_layer(one), []).append((one, share))
-        self._layers = {layer: _pooled(members) for layer, members in layers.items()}
+        self._layers = {
+            layer: _pooled(members, _COARSE_TOLERANCE if any(share.coarse for _, share in members) else _TOLERANCE)
+            for layer, members in layers.items()
+        }
         self._all = _pooled(self._trained) if self._trained else None
         self._all_hold = self._all is not None and self._is_held(self._all)
 
@@ -82,7 +93,12 @@ class TrainingShares:
         if layer.is_wrong and layer.holds(one.share):
             return layer.cause
         alone = _pooled([(one, one.share)])
-        return alone.cause if alone.is_wrong else None
+        # One tensor alone at half its scale is no fault that exports have, and a grid may well do it.
+        return alone.cause if alone.is_wrong and alone.is_whole and not one.share.coarse else None
+
+    def is_alone(self, one: Compared) -> bool:
+        """Returns whether a fault of a tensor is its own, and not that of its layer or of the file."""
+        return not any(pooled is not None and pooled.is_wrong for pooled in (self._all, self._layers.get(_layer(one))))
 
     def _is_held(self, pooled: _Pooled) -> bool:
         """Returns whether most tensors have this share, as far as their noise tells."""
@@ -133,7 +149,7 @@ def _layer(one: Compared) -> str:
     return match[0] if match else one.info.name
 
 
-def _pooled(members: Sequence[tuple[Compared, Share]]) -> _Pooled:
+def _pooled(members: Sequence[tuple[Compared, Share]], tolerance: float = _TOLERANCE) -> _Pooled:
     """Returns the mean of shares, each weighted by the inverse of its variance.
 
     Its deviation is what the noises let expect, or more where the shares scatter more than that.
@@ -145,4 +161,4 @@ def _pooled(members: Sequence[tuple[Compared, Share]]) -> _Pooled:
     mean = float((weights * shares).sum() / total)
     scatter = float(np.sqrt(np.mean(((shares - mean) / noises) ** 2))) if len(members) > 1 else 1.0
     taken_back = float((weights * [one.taken_back for one, _ in members]).sum() / total)
-    return _Pooled(mean, max(1.0, scatter) / float(np.sqrt(total)), taken_back)
+    return _Pooled(mean, max(1.0, scatter) / float(np.sqrt(total)), taken_back, tolerance)

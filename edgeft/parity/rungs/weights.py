@@ -80,6 +80,8 @@ def _problem(
         yield "shape", what, one.names
     elif not one.ours.finite:
         yield "not finite", "weights are infinite or not a number", one.names
+    elif shares.fault(one) is not None and not shares.is_alone(one) and one.error < _ANOTHER_MODEL:
+        yield "adapter", str(shares.fault(one)), one.names
     elif len(one.damaged) and one.typical_error <= most:
         yield "part", _damage(one), one.names
     elif one.error <= most:
