@@ -18,7 +18,7 @@ ORDINARY_PROBES: tuple[str, ...] = (
     "   \n  indented\n\tby tab\n",
     "I'm you're we've he'll she'd it's DON'T",
     "3.14159 1,234,567 1e-9 0x1F 50% 12:30 2024-01-31",
-    "1234567890 007 room 4711, 25 m², 4 ½ months",
+    "1234567890 007 room 4711, 25 m2, 4.5 months",
     "Café déjà vu naïve Übergrößenträger",
     "Ära ÉCOLE İstanbul ŁÓDŹ ΑΒΓαβγς АБВабв МОСКВА",
     "Привет, мир! Γειά σου Κόσμε",

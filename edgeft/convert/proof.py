@@ -16,10 +16,10 @@ from tokenizers import Tokenizer, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
 from edgeft.convert.chat_template import rendered_exchange
-from edgeft.dataset.pieces import byte_level_piece
 from edgeft.dataset.record import Record
 from edgeft.errors import EdgeftError, Problem
 from edgeft.llamacpp import Vocabulary
+from edgeft.pieces import byte_level_piece
 from edgeft.probe_texts import (
     ORDINARY_PROBES,
     RARE_PROBES,
@@ -158,7 +158,7 @@ def examine(path: Path, held: Expected, allowed_share: float, where: str) -> Ver
         problems += _token_failures(vocabulary, held, where)
         if vocabulary.metadata.get("tokenizer.chat_template") != held.template:
             problems.append(Problem("the file's chat template is not the one that was trained", where))
-    return Verdict(problems, n_wrong, warnings)
+    return Verdict(problems, n_wrong, tuple(warnings))
 
 
 def _token_failures(vocabulary: Vocabulary, held: Expected, where: str) -> Iterator[Problem]:

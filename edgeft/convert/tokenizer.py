@@ -84,7 +84,7 @@ def prove_tokenizer(
         corpus, allowed = held[sentencepiece], config.differing_texts
         proved = ProvedTokenizer(vocabulary, special, files.templates, corpus, allowed, str(folder))
         tried.append((_tried(proved, name), proved))
-        if tried[-1][0] == Verdict([], 0):
+        if not (tried[-1][0].problems or tried[-1][0].n_wrong):
             return proved
     verdict, best = min(tried, key=lambda entry: (bool(entry[0].problems), entry[0].n_wrong))
     if verdict.problems:
