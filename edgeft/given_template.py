@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.files import read_object
+from edgeft.pieces import is_byte_level
 
 _OPEN, _CLOSE = "<|im_start|>", "<|im_end|>"
 CHATML = """\
@@ -72,8 +73,9 @@ def given_template(folder: Path) -> GivenTemplate | None:
 
 def _has_pieces(folder: Path) -> bool:
     """Tells whether the vocabulary is SentencePiece's, where what begins a text decides which spaces are added."""
-    model = read_object(folder / "tokenizer.json").get("model") or {}
-    return (folder / "tokenizer.model").is_file() or bool(model.get("byte_fallback"))
+    described = read_object(folder / "tokenizer.json")
+    fallback = bool((described.get("model") or {}).get("byte_fallback")) and not is_byte_level(described)
+    return (folder / "tokenizer.model").is_file() or fallback
 
 
 def _special_tokens(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, int]]:

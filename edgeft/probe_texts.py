@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol, TypeVar, get_args
 
-PROBES: tuple[str, ...] = (
+_PRINTABLE = tuple(chr(code) for code in range(128) if chr(code).isprintable() or chr(code) in "\t\n\r")
+_CONTROL = tuple(chr(code) for code in range(128) if chr(code) not in _PRINTABLE)
+
+ORDINARY_PROBES: tuple[str, ...] = (
     "Hello, world!",
     " leading space",
     "trailing space ",
@@ -14,16 +18,17 @@ PROBES: tuple[str, ...] = (
     "   \n  indented\n\tby tab\n",
     "I'm you're we've he'll she'd it's DON'T",
     "3.14159 1,234,567 1e-9 0x1F 50% 12:30 2024-01-31",
-    "1234567890 007 ½ ² Ⅷ ٣٤٥ ๑๒๓",
+    "1234567890 007 room 4711, 25 m2, 4.5 months",
     "Café déjà vu naïve Übergrößenträger",
-    "Cafe\u0301 de\u0301ja\u0300 vu",
-    "ﬁne ﬂow Ⓐ ㎏ ﷺ",
+    "Ära ÉCOLE İstanbul ŁÓDŹ ΑΒΓαβγς АБВабв МОСКВА",
     "Привет, мир! Γειά σου Κόσμε",
+    "Широкая электрификация южных губерний даст мощный толчок подъёму сельского хозяйства.",
     "你好,世界。こんにちは世界 안녕하세요 세계",
+    "明天下午三点在北京开会，请带上2024年的报告。明日の会議は午後3時からです。",
     "नमस्ते दुनिया สวัสดีชาวโลก",
     "שלום עולם مرحبا بالعالم",
+    "اجتمع الفريق في المكتب صباح اليوم، ثم كتب التقرير.",
     "🙂 👍🏽 👨‍👩‍👧‍👦 🇩🇪 ❤️",
-    "zero\u200bwidth\u200djoiner\ufeffbom\u00a0nbsp\u2028line\u3000wide",
     '{"intent": "x", "slots": {"a": [1, 2.5, null]}}',
     "def f(x):\n    return x ** 2  # comment\n",
     "<html><b>bold</b></html> a<b>c &amp; d",
@@ -32,43 +37,89 @@ PROBES: tuple[str, ...] = (
     "!?!? ... --- *** ((([[[{{{ }}}]]])))",
     "'single' \"double\" `back` “curly” ‘quotes’ «guillemets»",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-    "\x01\x02\x1f control \x7f \x85",
-    *(
-        "",
-        " ",
-        "  ",
-        "   ",
-        "\t",
-        "\n",
-        "\n\n",
-        "\n\n\n   in",
-        "\r",
-        "\r\n\r\n",
-        " \n \n",
-        "\t\n",
-        "a",
-        " a",
-        "a ",
-        "  a  b   ",
-    ),
+    *("", " ", "  ", "   ", "\t", "\n", "\n\n", "\n\n\n   in", "\r", "\r\n\r\n", " \n \n", "\t\n"),
+    *("a", " a", "a ", "  a  b   "),
     *("x" + " " * count + "y" + "\n" * count for count in range(2, 18)),
     *("0" * count for count in range(1, 12)),
     "I'LL we've 'tis 'S don't l'eau rock'n'roll 'Re",
-    "ied 4 ½ months x²≠½ Ⅻ ①",
-    "Ära ÉCOLE İstanbul ŁÓDŹ ǅ ΑΒΓαβγς АБВабв Ꭰꭰ ﬀ",
-    "ქართული Հայերեն አማርኛ ខ្មែរ ລາວ မြန်မာ བོད་ සිංහල தமிழ் తెలుగు ಕನ್ನಡ മലയാളം বাংলা ਪੰਜਾਬੀ ગુજરાતી",
-    "𠮷野家 𝒜𝓑 𓀀 ㍿ 한글 ㄱㄴ ㈜ ｱｲｳ ＡＢＣ１２３ 〜ー々",
-    "\u0903\u093f\u0e33\u0300 a\u0338 q\u0307\u0323 \u200d\u200c\u2060",
-    "😶‍🌫️🏳️‍🌈👩🏾‍🚀☺︎☺️ 1️⃣ #️⃣ 🏴󠁧󠁢󠁥󠁮󠁧󠁿",
     'if (a != b && c >= 0x7f) { return a->b["c"]; } // ok\n\t\t}\r\n\n',
     "#include <stdio.h>\n\n\n\tfor(;;){}\n    \n        pass\n",
     "$\\frac{a}{b}$ ~/.bashrc C:\\dir\\file.txt ``` \n```python\n",
     "a.b,c;d:e!f?g(h)i[j]k{l}m<n>o|p=q+r*s/t^u%v$w#x@y&z~",
     "《书名》，。！？；：“”‘’（）【】—…·￥ 、。〈〉「」『』",
-    *(chr(code) for code in range(128)),
-    *("a" + chr(code) + "b" for code in range(128)),
+    *_PRINTABLE,
+    *("a" + char + "b" for char in _PRINTABLE),
 )
+"""What people write: prose of the scripts that most of them use, digits, code, punctuation, whitespace.
+
+A tokenizer with lost merges or scores, other splitting rules, or another space before a text differs on these, so that
+one of them decides.
+"""
+
+RARE_PROBES: tuple[str, ...] = (
+    "1234567890 007 ½ ² Ⅷ ٣٤٥ ๑๒๓",
+    "Cafe\u0301 de\u0301ja\u0300 vu",
+    "ﬁne ﬂow Ⓐ ㎏ ﷺ",
+    "zero\u200bwidth\u200djoiner\ufeffbom\u00a0nbsp\u2028line\u3000wide",
+    "\x01\x02\x1f control \x7f \x85",
+    "ied 4 ½ months x²≠½ Ⅻ ①",
+    "ǅ Ꭰꭰ ﬀ",
+    "ქართული Հայերեն አማርኛ ខ្មែរ ລາວ မြန်မာ བོད་ සිංහල தமிழ் తెలుగు ಕನ್ನಡ മലയാളം বাংলা ਪੰਜਾਬੀ ગુજરાતી",
+    "𠮷野家 𝒜𝓑 𓀀 ㍿ 한글 ㄱㄴ ㈜ ｱｲｳ ＡＢＣ１２３ 〜ー々",
+    "\u0903\u093f\u0e33\u0300 a\u0338 q\u0307\u0323 \u200d\u200c\u2060",
+    "😶‍🌫️🏳️‍🌈👩🏾‍🚀☺︎☺️ 1️⃣ #️⃣ 🏴󠁧󠁢󠁥󠁮󠁧󠁿",
+    *_CONTROL,
+    *("a" + char + "b" for char in _CONTROL),
+)
+"""Signs that hardly any text holds: combining marks alone, ligatures, other scripts' digits, control characters.
+
+llama.cpp knows the classes of some of them otherwise than the tokenizers library (StarCoder's rules: a run of Arabic
+marks). Who writes them has records with them, and records decide.
+"""
+
+PROBES: tuple[str, ...] = (*ORDINARY_PROBES, *RARE_PROBES)
 """Every ASCII character is among them; every byte comes with `every_byte`."""
+
+Kind = Literal["record", "ordinary", "rare"]
+"""What a text is: the user's own or as certain, what people write, or signs that hardly any text holds."""
+
+
+class Tried(Protocol):
+    """A text that was tokenized by both sides."""
+
+    @property
+    def kind(self) -> Kind:
+        """Whose text it is."""
+
+
+AnyTried = TypeVar("AnyTried", bound=Tried)
+
+
+def decide(
+    tried: Sequence[AnyTried], wrong: Sequence[AnyTried], allowed_share: float
+) -> tuple[list[AnyTried], dict[Kind, list[AnyTried]]]:
+    """Returns those of `wrong`, the texts among `tried` that get other ids, that are failures; and the others, by kind.
+
+    A record's text always is one. So are ordinary texts, unless at most `allowed_share` of them are wrong. Signs that
+    hardly any text holds are never one: they are a warning, with their share. The one rule for a conversion and for
+    the check of a file.
+    """
+    of_kind: dict[Kind, list[AnyTried]] = {kind: [one for one in wrong if one.kind == kind] for kind in get_args(Kind)}
+    n_ordinary = sum(one.kind == "ordinary" for one in tried)
+    failing = of_kind.pop("record")
+    if len(of_kind["ordinary"]) > allowed_share * n_ordinary:
+        failing = failing + of_kind.pop("ordinary")
+    return failing, {kind: found for kind, found in of_kind.items() if found}
+
+
+def differing_words(kind: Kind, n_wrong: int, n_tried: int) -> str:
+    """Returns the warning that so many texts of a kind get other ids."""
+    texts = "texts of rare signs" if kind == "rare" else "ordinary texts"
+    share = f"{n_wrong} of {n_tried} {texts} ({n_wrong / n_tried:.2%})"
+    return f"llama.cpp splits {share} otherwise than the model's tokenizer"
+
+
+WARNING_REMEDY = "where your users write such texts, have them among your records, which are held to the same ids"
 
 
 def every_byte() -> Iterator[str]:

@@ -13,7 +13,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +22,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from edgeft import __version__
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, Problem
 from edgeft.files import flush, list_files, read_object, sha256_file, sha256_json, write_json
 
 MANIFEST = "manifest.json"
+_WARNINGS = "warnings.json"
 SCHEMA_VERSION = 1
 _PARTS = {"schema_version", "key", "config", "inputs", "files", "finished"}
 """What a manifest is read for."""
@@ -209,6 +210,17 @@ class RunDir:
         if changed and self.root.is_dir():
             write_json(memory_path, memory)
         return sha256_json(digests)
+
+
+def write_warnings(warnings: Sequence[Problem], folder: Path) -> None:
+    """Writes what a person has to weigh about an artifact beside it; nothing where there is nothing."""
+    if warnings:
+        write_json(folder / _WARNINGS, {"warnings": [vars(warning) for warning in warnings]})
+
+
+def read_warnings(folder: Path) -> list[Problem]:
+    """Returns what a person has to weigh about an artifact."""
+    return [Problem(**warning) for warning in read_object(folder / _WARNINGS).get("warnings", [])]
 
 
 def _installed_versions() -> Iterator[tuple[str, str]]:

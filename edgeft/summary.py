@@ -15,6 +15,7 @@ from edgeft.loss_curve import curves, read_metrics, sparkline
 from edgeft.pareto import TradeOff, pareto_svg
 from edgeft.parity.report_file import read_report
 from edgeft.quant_types import UNQUANTIZED
+from edgeft.rundir import read_warnings
 
 # Below this less than a hundredth of what changed in the file is the training's; the rest is rounding.
 _LEAST_COSINE = 0.1
@@ -144,7 +145,8 @@ def describe(graph: Graph, name: str) -> str:
     size_bytes = sum(
         path.stat().st_size for path in list_files(folder) if path.suffix in (".gguf", ".safetensors", ".npz")
     )
-    return human_size(size_bytes) + divergence + left
+    warnings = "".join(f"; warning: {one.what.partition(': ')[0]}" for one in read_warnings(folder))
+    return human_size(size_bytes) + divergence + left + warnings
 
 
 def describe_merge_base(content: Mapping[str, Any]) -> str:

@@ -37,6 +37,7 @@ LEVELS = {
     "loss_curve": 1,
     "metric": 1,
     "pareto": 1,
+    "pieces": 1,
     "probe_texts": 1,
     "quant_types": 1,
     "config": 2,

@@ -103,7 +103,7 @@ def check(
 
     output = Output()
     require_writable(path for path in (markdown, junit_path, html_path) if path is not None)
-    config = load_config(config_path).parity if config_path else ParityConfig()
+    config = load_config(config_path).checking if config_path else ParityConfig()
     opened = _opened(reference, ggufs)
     checked = []
     for gguf in opened:

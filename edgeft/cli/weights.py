@@ -13,6 +13,7 @@ from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, device_option, sh
 from edgeft.cli.recipes import recipe_options, recipes, targets
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
+from edgeft.errors import Problem
 from edgeft.files import human_size, json_text, making_folder, require_writable
 
 
@@ -86,6 +87,7 @@ def convert(
     planners: list[Planner | None] = [partial(plan_quantization, recipe=recipe) for recipe in made]
     files = targets(out, name or source.path.resolve().name, made) if made else [out]
     for target, planner in zip(files, planners or [None], strict=True):
+        warnings: list[Problem] = []
         with output.progress("convert") as progress:
             gguf = write_gguf(
                 weights,
@@ -96,9 +98,12 @@ def convert(
                 origin=origin,
                 split_max_bytes=split_max_size,
                 planner=planner,
+                warn=warnings.append,
             )
         parts = f" in {len(gguf.parts)} files" if len(gguf.parts) > 1 else ""
         output.line(f"{shown(gguf.path.absolute())}: {human_size(gguf.size_bytes)}{parts}")
+        for warning in warnings:
+            output.warning(f"{warning.what}\n    -> {warning.remedy}", shown(gguf.path.absolute()))
 
 
 @click.command("import")

@@ -112,10 +112,14 @@ class ConvertConfig(Section):
     random_texts: int = Field(
         10_000,
         ge=0,
-        description="random strings whose token ids must equal the trained tokenizer's",
+        description="random strings of many scripts whose token ids are compared with the trained tokenizer's",
     )
     differing_texts: float = Field(
-        0.0, ge=0, lt=1, description="share of those texts that may have other ids, for rules that llama.cpp has nearly"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of ordinary texts (prose, digits, code) that may have other ids, for rules that llama.cpp "
+        "has nearly; your own records never may, and texts of rare signs are a warning however many differ",
     )
     author: str | None = Field(None, description="who made the model; unset: as the model card says")
     license: str | None = Field(None, description="its licence, as an SPDX id; unset: the base model's")
@@ -167,6 +171,12 @@ class ParityConfig(Section):
     runtime_kld: float = Field(
         5e-3, gt=0, description="most that flash attention, F16 KV or another number of threads may add to the mean KLD"
     )
+    differing_texts: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of ordinary texts that may have other token ids; unset: convert.differing_texts",
+    )
     task_lost: float = Field(
         0.05, ge=0, le=1, description="largest share of exactly right answers that a file may lose, beyond chance"
     )
@@ -206,6 +216,13 @@ class Config(Section):
         if (self.quantize.max_kld or self.quantize.max_size) and not self.convert.unquantized:
             raise ValueError("a budget is measured against the unquantized file; set convert.unquantized = true")
         return self
+
+    @property
+    def checking(self) -> ParityConfig:
+        """How a file is checked: `parity`, with what it takes from other sections where it is unset."""
+        if self.parity.differing_texts is not None:
+            return self.parity
+        return self.parity.model_copy(update={"differing_texts": self.convert.differing_texts})
 
     def path(self, relative: str) -> Path:
         """Returns a path of the configuration, resolved against the configuration file's folder."""

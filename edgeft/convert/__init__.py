@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from edgeft.convert.tensors import F32, FILE_TYPES, MATRIX_TYPES, stored_type, v
 from edgeft.convert.tokenizer import ProvedTokenizer, prove_tokenizer
 from edgeft.convert.upstream import default_cache, find_converter, require_known, run_converter
 from edgeft.convert.writing import write_tensors
-from edgeft.errors import EdgeftError
+from edgeft.dataset.record import Record
+from edgeft.errors import EdgeftError, Problem
 from edgeft.files import list_files, placing, replacing, require_free_disk
 from edgeft.progress import Progress, silent
 from edgeft.weights import CheckpointWeights, TensorSpec, TunedWeights, Weights
@@ -42,13 +43,16 @@ def convert(
     origin: Origin | None = None,
     split_max_bytes: int = 0,
     planner: Planner | None = None,
+    records: Sequence[Record] = (),
+    warn: Callable[[Problem], None] | None = None,
 ) -> GgufFile:
     """Writes a GGUF file at `out`; `source` gives everything that is no weight: config.json, tokenizer, template.
 
     Each thread holds a part of one tensor. With trained `weights`, a base without a chat template has the one
     that it was tuned with. With `split_max_bytes` there are as many files as it takes, `-00001-of-0000N` added to their
     names, and the first is returned; one with more bytes of tensors holds a single one. llama.cpp must give the trained
-    tokenizer's ids with the written file, on a corpus and on `config.random_texts` random strings. With
+    tokenizer's ids with the written file, on a corpus, on `config.random_texts` random strings and on the user's own
+    `records`; texts that decide nothing and have other ids are told to `warn`, once the file is there. With
     `config.converter` llama.cpp's own converter writes the file, from the checkpoint as it lies on disk. With a
     `planner` the file is quantized: the bytes that llama.cpp makes of the one in `config.dtype`, which is not made.
 
@@ -66,7 +70,9 @@ def convert(
         raise EdgeftError(what, str(tuned.tokenizer), "merge into a checkpoint first, then convert that")
     changes = {} if tuned is None else tuned.config_changes
     writer = GGUFWriter(None, "", split_max_size=split_max_bytes)
-    prepared = _prepare(writer, weights.specs, source, config, origin, tuned=tuned is not None, config_changes=changes)
+    prepared = _prepare(
+        writer, weights.specs, source, config, origin, records, tuned=tuned is not None, config_changes=changes
+    )
     tensors = prepared.tensors
     if planner is not None:
         plan = ask(planner, writer)
@@ -80,6 +86,9 @@ def convert(
         names = [infos.keys() for infos in writer.tensors]
         write_tensors(paths, names, writer.data_alignment, prepared.plan, tensors, weights, progress)
         prepared.tokenizer.require_in(paths[0])
+    if warn is not None:
+        for warning in prepared.tokenizer.warnings:
+            warn(warning)
     return GgufFile(written[0])
 
 
@@ -108,16 +117,17 @@ def _convert_elsewhere(
     return GgufFile(written[0])
 
 
-def require_convertible(source: Checkpoint, config: ConvertConfig) -> None:
+def require_convertible(source: Checkpoint, config: ConvertConfig, records: Sequence[Record] = ()) -> None:
     """Raises EdgeftError unless this checkpoint, or one fine-tuned from it, can be converted; reads no weight.
 
+    The user's own `records` must have the same token ids in llama.cpp.
     Everything but the weights is made as for a file, so what is wrong with architecture, shapes or tokenizer shows.
     Of llama.cpp's own converter it is asked whether it knows the architecture.
     """
     if config.converter is not None:
         require_known(find_converter(config.converter, default_cache()), source)
         return
-    _prepare(GGUFWriter(None, ""), CheckpointWeights(source).specs, source, config, None, tuned=True)
+    _prepare(GGUFWriter(None, ""), CheckpointWeights(source).specs, source, config, None, records, tuned=True)
 
 
 def tensor_names(source: Checkpoint) -> dict[str, str]:
@@ -146,6 +156,7 @@ def _prepare(
     source: Checkpoint,
     config: ConvertConfig,
     origin: Origin | None,
+    records: Sequence[Record],
     *,
     tuned: bool,
     config_changes: Mapping[str, Any] = MappingProxyType({}),
@@ -166,7 +177,7 @@ def _prepare(
     text = config_json.get("text_config")
     text_config = {**config_json, **(text if isinstance(text, dict) else {})}
     name = writer.kv_data[0]["general.name"].value
-    tokenizer = prove_tokenizer(source.path, text_config, plan.vocab_size, name, config, tuned=tuned)
+    tokenizer = prove_tokenizer(source.path, text_config, plan.vocab_size, name, config, records, tuned=tuned)
     tokenizer.add_to(writer)
     return _Prepared(writer, plan, found, tokenizer)
 

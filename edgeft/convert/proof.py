@@ -7,6 +7,7 @@ strings; in conversations as the chat template renders them, which is what a dev
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,10 +16,21 @@ from tokenizers import Tokenizer, normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 
 from edgeft.convert.chat_template import rendered_exchange
-from edgeft.dataset.pieces import byte_level_piece
-from edgeft.errors import Problem
+from edgeft.dataset.record import Record
+from edgeft.errors import EdgeftError, Problem
 from edgeft.llamacpp import Vocabulary
-from edgeft.probe_texts import PROBES, every_byte, random_texts
+from edgeft.pieces import byte_level_piece
+from edgeft.probe_texts import (
+    ORDINARY_PROBES,
+    RARE_PROBES,
+    WARNING_REMEDY,
+    Kind,
+    decide,
+    differing_words,
+    every_byte,
+    random_texts,
+)
+from edgeft.template import render_template
 
 _ANSWER = "Done."
 _MOST_GLUED = 300  # special tokens: some vocabularies hold thousands that stand for nothing
@@ -36,13 +48,16 @@ class Expected:
     """What the model's own tokenizer makes of texts, to which a file is held.
 
     `texts` and `ids`: as they stand, special tokens recognised, nothing added. `prompts` and `prompt_ids`: rendered
-    conversations, with exactly one BOS where the tokenizer adds one. `before` and `after`: what the tokenizer puts
-    around a text. `ends` end generation, `control` are special tokens that the template uses.
+    conversations, with exactly one BOS where the tokenizer adds one. `kinds` and `prompt_kinds`: what each text is.
+    `before` and `after`: what the tokenizer puts around a text. `ends` end generation, `control` are special tokens
+    that the template uses.
     """
 
     texts: Sequence[str]
+    kinds: Sequence[Kind]
     ids: Sequence[Sequence[int]]
     prompts: Sequence[str]
+    prompt_kinds: Sequence[Kind]
     prompt_ids: Sequence[Sequence[int]]
     before: Sequence[int]
     after: Sequence[int]
@@ -61,8 +76,16 @@ class Asked:
     ends: frozenset[int]
 
 
-def expected(tokenizer: Tokenizer, asked: Asked, n_random: int, *, sentencepiece: bool) -> Expected:
-    """Returns what `tokenizer` makes of the corpus and of `n_random` random strings.
+@dataclass(frozen=True)
+class _Text:
+    text: str
+    kind: Kind
+
+
+def expected(
+    tokenizer: Tokenizer, asked: Asked, n_random: int, records: Sequence[Record] = (), *, sentencepiece: bool
+) -> Expected:
+    """Returns what `tokenizer` makes of the corpus, of `n_random` random strings, and of the user's own records.
 
     Unicode's NFC, the one normalizer that llama.cpp may do without, is applied first: decomposed text is not covered.
     A SentencePiece vocabulary is proved in conversations where there are some. llama.cpp has one setting for the space
@@ -72,32 +95,41 @@ def expected(tokenizer: Tokenizer, asked: Asked, n_random: int, *, sentencepiece
     """
     normal = tokenizer.normalizer.normalize_str if isinstance(tokenizer.normalizer, normalizers.NFC) else str
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values()][:_MOST_GLUED]
-    plain = [normal(text) for text in (*PROBES, *every_byte(), *_words(tokenizer))]
-    prompts = list(_prompts(asked, plain[: len(PROBES)]))
-    gluing = not sentencepiece or _spaces_nothing(tokenizer, special, prompts)
-    plain += [normal(text) for text in random_texts(n_random, seed=0, between=special if gluing else ())]
-    texts = plain + [normal(text) for text in _glued(special)] if gluing else plain
+    probes = [_Text(normal(text), "ordinary") for text in ORDINARY_PROBES]
+    probes += [_Text(normal(text), "rare") for text in RARE_PROBES]
+    prompts = list(_prompts(asked, probes))
+    gluing = not sentencepiece or _spaces_nothing(tokenizer, special, [one.text for one in prompts[:1]])
+    texts = probes + [_Text(normal(text), "rare") for text in every_byte()]
+    texts += [_Text(normal(text), "ordinary" if _is_plain(text) else "rare") for text in _words(tokenizer)]
+    scattered = random_texts(n_random, seed=0, between=special if gluing else ())
+    texts += [_Text(normal(text), "rare") for text in scattered]
+    texts += [_Text(normal(text), "ordinary") for text in _glued(special)] if gluing else []
     if any(token.lstrip or token.rstrip for token in tokenizer.get_added_tokens_decoder().values()):
-        texts = [text for text in texts if not _has_other_space(text)]
+        texts = [one for one in texts if not _has_other_space(one.text)]
     if sentencepiece and prompts:
         prompts, texts = list(_prompts(asked, texts)), []
     elif sentencepiece:
-        texts = [text for text in texts if not text.startswith(" ")]
+        texts = [one for one in texts if not one.text.startswith(" ")]
     else:
         lacking = _lacking_bytes(tokenizer)
-        texts = [text for text in texts if lacking.isdisjoint(text.encode())]
+        texts = [one for one in texts if lacking.isdisjoint(one.text.encode())]
     before, after = _frame(tokenizer)
     bos = before if before == [asked.bos] else []
-    prompt_ids = [ids if ids[:1] == bos else [*bos, *ids] for ids in _encode_all(tokenizer, prompts)]
+    n_probes = len(prompts[: len(probes)])
+    prompts += [_Text(normal(text), "record") for text in _recorded(asked, records)]
+    encoded = _encode_all(tokenizer, [one.text for one in prompts])
+    prompt_ids = [ids if ids[:1] == bos else [*bos, *ids] for ids in encoded]
     return Expected(
-        texts=texts,
-        ids=_encode_all(tokenizer, texts),
-        prompts=prompts,
+        texts=[one.text for one in texts],
+        kinds=[one.kind for one in texts],
+        ids=_encode_all(tokenizer, [one.text for one in texts]),
+        prompts=[one.text for one in prompts],
+        prompt_kinds=[one.kind for one in prompts],
         prompt_ids=prompt_ids,
         before=before,
         after=after,
         ends=asked.ends,
-        control=_used(tokenizer, prompt_ids[: len(PROBES)]),
+        control=_used(tokenizer, prompt_ids[:n_probes]),
         template=asked.template,
     )
 
@@ -108,15 +140,17 @@ class Verdict:
 
     problems: Sequence[Problem]
     n_wrong: int
+    warnings: Sequence[Problem] = ()
 
 
-def examine(path: Path, held: Expected, most_wrong: float, where: str) -> Verdict:
+def examine(path: Path, held: Expected, allowed_share: float, where: str) -> Verdict:
     """Holds a GGUF file to what is expected; its header alone is read.
 
-    `most_wrong` is the share of texts that may have other ids. Raises EdgeftError when the file cannot be loaded.
+    `allowed_share` is that of ordinary texts which may have other ids: see `edgeft.probe_texts.decide`. Raises
+    EdgeftError when the file cannot be loaded.
     """
     with Vocabulary(path) as vocabulary:
-        problems, n_wrong = text_problems(vocabulary, held, most_wrong, where)
+        problems, warnings, n_wrong = text_problems(vocabulary, held, allowed_share, where)
         framed = vocabulary.encode(_FRAMED, framed=True)
         if framed != [*held.before, *vocabulary.encode(_FRAMED), *held.after]:
             what = f"the tokenizer puts {held.before} before a text and {held.after} after it, llama.cpp gives {framed}"
@@ -124,7 +158,7 @@ def examine(path: Path, held: Expected, most_wrong: float, where: str) -> Verdic
         problems += _token_failures(vocabulary, held, where)
         if vocabulary.metadata.get("tokenizer.chat_template") != held.template:
             problems.append(Problem("the file's chat template is not the one that was trained", where))
-    return Verdict(problems, n_wrong)
+    return Verdict(problems, n_wrong, tuple(warnings))
 
 
 def _token_failures(vocabulary: Vocabulary, held: Expected, where: str) -> Iterator[Problem]:
@@ -140,38 +174,86 @@ def _token_failures(vocabulary: Vocabulary, held: Expected, where: str) -> Itera
         yield Problem("the chat template puts a second BOS before a conversation", where, "remove it from the template")
 
 
-def text_problems(vocabulary: Vocabulary, held: Expected, most_wrong: float, where: str) -> tuple[list[Problem], int]:
-    """Returns the shortest text that has other ids, with both lists of ids, and how many there are.
+@dataclass(frozen=True)
+class _Tried:
+    text: str
+    kind: Kind
+    theirs: Sequence[int]
+    ours: Sequence[int]
 
-    `most_wrong` is the share of texts that may have other ids.
+
+def text_problems(
+    vocabulary: Vocabulary, held: Expected, allowed_share: float, where: str
+) -> tuple[list[Problem], list[Problem], int]:
+    """Returns failures and warnings, each with the shortest text that has other ids, and how many there are.
+
+    Where the first texts fail, the others are not tried.
     """
     encoders = [vocabulary.encode] * len(held.texts) + [vocabulary.encode_prompt] * len(held.prompts)
-    tried = list(zip(encoders, [*held.texts, *held.prompts], [*held.ids, *held.prompt_ids], strict=True))
-    for part in (tried[:_FIRST_LOOK], tried):
-        wrong = [(text, theirs, ours) for encode, text, theirs in part if (ours := encode(text)) != theirs]
-        if len(wrong) > most_wrong * len(part):
-            text, theirs, ours = min(wrong, key=lambda entry: len(entry[0]))
-            what = (
-                f"llama.cpp splits {len(wrong)} of {len(part)} texts otherwise than the model's tokenizer: {text!r}\n"
-                f"    tokenizer: {_shown(theirs)}\n    llama.cpp: {_shown(ours)}"
-            )
-            remedy = (
-                "use another base model, or accept that it is so: convert.differing_texts is the share of such texts"
-            )
-            return [Problem(what, where, remedy)], len(wrong)
-    return [], len(wrong)
+    texts, kinds = [*held.texts, *held.prompts], [*held.kinds, *held.prompt_kinds]
+    listed = list(zip(encoders, texts, kinds, [*held.ids, *held.prompt_ids], strict=True))
+    tried: list[_Tried] = []
+    for part in (listed[:_FIRST_LOOK], listed[_FIRST_LOOK:]):
+        tried += [_Tried(text, kind, theirs, encode(text)) for encode, text, kind, theirs in part]
+        wrong = [one for one in tried if list(one.ours) != list(one.theirs)]
+        failing, others = decide(tried, wrong, allowed_share)
+        if failing:
+            return [_differing(failing, len(tried), where)], [], len(wrong)
+    warnings = []
+    for kind, found in others.items():
+        what = differing_words(kind, len(found), sum(one.kind == kind for one in tried))
+        warnings.append(Problem(f"{what}: {_example(found)}", where, WARNING_REMEDY))
+    return [], warnings, len(wrong)
+
+
+def _differing(failing: Sequence[_Tried], n_tried: int, where: str) -> Problem:
+    own = [one for one in failing if one.kind == "record"]
+    if own:
+        what = f"llama.cpp splits {len(own)} of your records otherwise than the model's tokenizer: {_example(own)}"
+        return Problem(what, where, "use another base model")
+    what = (
+        f"llama.cpp splits {len(failing)} of {n_tried} texts otherwise than the model's tokenizer: {_example(failing)}"
+    )
+    remedy = "use another base model, or accept that it is so: convert.differing_texts is the share of texts that may"
+    return Problem(what, where, remedy)
+
+
+def _example(wrong: Sequence[_Tried]) -> str:
+    one = min(wrong, key=lambda tried: len(tried.text))
+    return f"{one.text!r}\n    tokenizer: {_shown(one.theirs)}\n    llama.cpp: {_shown(one.ours)}"
 
 
 def _shown(ids: Sequence[int]) -> str:
     return str(list(ids[:_MOST_IDS_SHOWN])) + (" ..." if len(ids) > _MOST_IDS_SHOWN else "")
 
 
-def _prompts(asked: Asked, contents: Sequence[str]) -> Iterator[str]:
-    for content in contents:
-        rendered = rendered_exchange(asked.template, content, _ANSWER, asked.special_tokens)
-        if rendered is None or (content == contents[0] and content not in rendered):
+def _prompts(asked: Asked, contents: Sequence[_Text]) -> Iterator[_Text]:
+    for one in contents:
+        rendered = rendered_exchange(asked.template, one.text, _ANSWER, asked.special_tokens)
+        if rendered is None or (one is contents[0] and one.text not in rendered):
             return
-        yield rendered
+        yield _Text(rendered, one.kind)
+
+
+def _recorded(asked: Asked, records: Sequence[Record]) -> Iterator[str]:
+    """Yields the user's records as the model sees them; those that the template refuses are left to others to name."""
+    for record in records:
+        if record.is_text:
+            yield str(record.messages[0]["content"])
+        elif asked.template is not None:
+            with suppress(EdgeftError):
+                yield render_template(
+                    asked.template,
+                    record.messages,
+                    add_generation_prompt=False,
+                    special_tokens=asked.special_tokens,
+                    tools=record.tools,
+                )
+
+
+def _is_plain(text: str) -> bool:
+    """Tells whether entries of a vocabulary are what people write: ASCII, or letters alone."""
+    return text.isascii() or text.replace(" ", "").isalpha()
 
 
 def _glued(special: Sequence[str]) -> Iterator[str]:

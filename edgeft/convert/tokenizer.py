@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,24 @@ from edgeft.convert.reference_tokenizer import reference_tokenizer
 from edgeft.convert.special_tokens import SpecialTokens, read_special_tokens
 from edgeft.convert.tokenizer_files import TokenizerFiles
 from edgeft.convert.vocabulary import Vocabulary, vocabularies
+from edgeft.dataset.record import Record
 from edgeft.errors import EdgeftError, Problem
 
 
 @dataclass(frozen=True)
 class ProvedTokenizer:
-    """A tokenizer with which llama.cpp gives the token ids that the model was trained with, on every text tried."""
+    """A tokenizer with which llama.cpp gives the token ids that the model was trained with.
+
+    `warnings` name the texts with other ids that decide nothing: see `edgeft.probe_texts.decide`.
+    """
 
     vocabulary: Vocabulary
     special: SpecialTokens
     templates: Mapping[str, str]
     expected: Expected
-    most_wrong: float
+    allowed_share: float
     where: str
+    warnings: Sequence[Problem] = ()
 
     def add_to(self, writer: GGUFWriter) -> None:
         """Adds vocabulary, special tokens and chat templates to a file."""
@@ -44,18 +49,25 @@ class ProvedTokenizer:
 
     def require_in(self, path: Path) -> None:
         """Proves it again on a written file; raises EdgeftError with what llama.cpp does otherwise."""
-        if problems := examine(path, self.expected, self.most_wrong, self.where).problems:
+        if problems := examine(path, self.expected, self.allowed_share, self.where).problems:
             raise EdgeftError(problems)
 
 
 def prove_tokenizer(
-    folder: Path, config_json: Mapping[str, Any], vocab_size: int, name: str, config: ConvertConfig, *, tuned: bool
+    folder: Path,
+    config_json: Mapping[str, Any],
+    vocab_size: int,
+    name: str,
+    config: ConvertConfig,
+    records: Sequence[Record] = (),
+    *,
+    tuned: bool,
 ) -> ProvedTokenizer:
     """Returns the tokenizer for a file, the first of those that are possible with which llama.cpp passes the proof.
 
     `name` is the model's in the file, on which llama.cpp makes the space after special tokens depend. A `tuned` model
-    without a chat template has the one that it was tuned with. Raises EdgeftError, with the shortest text that has
-    other ids and both lists of them, where llama.cpp cannot do the same.
+    without a chat template has the one that it was tuned with. The user's own `records` must have the same ids. Raises
+    EdgeftError, with the shortest text that has other ids and both lists of them, where llama.cpp cannot do the same.
     """
     files = TokenizerFiles.read(folder, tuned=tuned)
     reference = cache(lambda: reference_tokenizer(files, config_json))
@@ -66,16 +78,18 @@ def prove_tokenizer(
         sentencepiece = vocabulary.add_space_prefix is not None
         if sentencepiece not in held:
             asked = _asked(files, vocabulary, special)
-            held[sentencepiece] = expected(reference(), asked, config.random_texts, sentencepiece=sentencepiece)
-        corpus, most_wrong = held[sentencepiece], config.differing_texts
-        proved = ProvedTokenizer(vocabulary, special, files.templates, corpus, most_wrong, str(folder))
+            held[sentencepiece] = expected(
+                reference(), asked, config.random_texts, records, sentencepiece=sentencepiece
+            )
+        corpus, allowed = held[sentencepiece], config.differing_texts
+        proved = ProvedTokenizer(vocabulary, special, files.templates, corpus, allowed, str(folder))
         tried.append((_tried(proved, name), proved))
-        if tried[-1][0] == Verdict([], 0):
+        if not (tried[-1][0].problems or tried[-1][0].n_wrong):
             return proved
     verdict, best = min(tried, key=lambda entry: (bool(entry[0].problems), entry[0].n_wrong))
     if verdict.problems:
         raise EdgeftError([*_unknown_rules(files, vocabulary), *verdict.problems])
-    return best
+    return replace(best, warnings=verdict.warnings)
 
 
 def _unknown_rules(files: TokenizerFiles, vocabulary: Vocabulary) -> Iterator[Problem]:
@@ -102,7 +116,7 @@ def _tried(proved: ProvedTokenizer, name: str) -> Verdict:
         writer.write_kv_data_to_file()
         writer.close()
         try:
-            return examine(path, proved.expected, proved.most_wrong, proved.where)
+            return examine(path, proved.expected, proved.allowed_share, proved.where)
         except EdgeftError as error:  # it cannot be loaded
             return Verdict(error.problems, len(proved.expected.texts) + len(proved.expected.prompts))
 

@@ -15,6 +15,7 @@ from edgeft.convert.pretokenizer import pretokenizer_names
 from edgeft.convert.sentencepiece_model import Piece, read_model
 from edgeft.convert.tokenizer_files import AddedToken, TokenizerFiles
 from edgeft.errors import EdgeftError, Problem
+from edgeft.pieces import is_byte_level
 
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's visible space
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
@@ -62,7 +63,7 @@ def vocabularies(
         yield from _sentencepiece(by_rank, files.added_tokens(), size, str(files.model_path))
     elif files.model.get("type") != "BPE":
         raise EdgeftError(f"tokenizers of type {files.model.get('type')} cannot be converted", where, "supported: BPE")
-    elif files.model.get("byte_fallback"):
+    elif files.model.get("byte_fallback") and not is_byte_level(files.tokenizer):
         yield from _character_level(files.model, files.added_tokens(), size, model_type, where)
     else:
         yield from _byte_level(files, size, model_type, where)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeft.artifacts import Message
-from edgeft.dataset.pieces import piece_namer
+from edgeft.pieces import piece_namer
 from edgeft.template import render_template
 
 Render = Callable[[Sequence[Message], bool, Sequence[dict[str, Any]]], str]
@@ -64,7 +64,7 @@ class PlainTokenizer:
         tokenizer.no_truncation()
         added = tokenizer.get_added_tokens_decoder()
         contents = {number: token.content.encode() for number, token in added.items()}
-        plain = piece_namer(tokenizer.decoder)
+        plain = piece_namer(tokenizer)
 
         def render(messages: Sequence[Message], add_generation_prompt: bool, tools: Sequence[dict[str, Any]]) -> str:
             return render_template(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from edgeft.artifacts import Checkpoint, GgufFile, open_trained
 from edgeft.dataset.records import Record, read_records
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, Problem
 from edgeft.files import count_lines
 from edgeft.graph.merge_bases import MergeBases
 from edgeft.graph.node import Node
 from edgeft.graph.places import Places
 from edgeft.graph.quantizing import imatrix_text, quantized_nodes, recipes_of
 from edgeft.progress import Progress
+from edgeft.rundir import write_warnings
 
 if TYPE_CHECKING:
     from edgeft.dataset.tokens import TokenSource
@@ -68,7 +69,8 @@ class Graph(Places):
             yield Node("merge_base", "merge", self._make_merge_base, ("tokens", "adapter"), measured, texts)
             merged_from = ("adapter", "merge_base")
         yield Node("merged", "merge", self._make_merged, merged_from, merging, base, on_request=True)
-        made_from = merged_from if config.convert.converter is None else (*merged_from, "merged")
+        # Its token ids are held to the run's own records.
+        made_from = (*merged_from, "tokens" if config.convert.converter is None else "merged")
         converting = config.convert.model_dump(mode="json", exclude={"unquantized"}) | merging
         if config.convert.unquantized:
             yield Node("gguf", "convert", self._make_gguf, made_from, converting, base)
@@ -80,7 +82,7 @@ class Graph(Places):
         recorded = parity.model_dump(include=_RECORDED) | named
         recorded |= self.config.merge.model_dump(exclude_defaults=True)
         yield Node("reference", "reference", self._make_reference, recorded_from, recorded, base)
-        limits = parity.model_dump(mode="json", exclude=_RECORDED)
+        limits = self.config.checking.model_dump(mode="json", exclude=_RECORDED)
         for name in self.file_types:
             yield Node(f"parity/{name}", "parity", self._checker(name), ("reference", self.gguf_node(name)), limits)
         asked = evaluation.model_dump(include={"records", "max_new_tokens"})
@@ -117,8 +119,11 @@ class Graph(Places):
         return TokenSource(located, partial(stream, located, self.config.root), weight, expected)
 
     def _make_adapter(self, out: Path, progress: Progress) -> None:
+        from edgeft.convert import require_convertible
         from edgeft.train import train
 
+        # What would stop the conversion stops it before hours of training.
+        require_convertible(self.base, self.convert_config, self.own_records())
         train(self.tokens, self.base, self.config.train, out, progress)
 
     def _make_merged(self, out: Path, progress: Progress) -> None:
@@ -139,7 +144,18 @@ class Graph(Places):
             merged = Checkpoint.open(self.run.path("merged"))
             convert(CheckpointWeights(merged), merged, config, path, progress)
             return
-        convert(self.merged_weights(), self.base, config, path, progress, origin=self.origin)
+        warnings: list[Problem] = []
+        convert(
+            self.merged_weights(),
+            self.base,
+            config,
+            path,
+            progress,
+            origin=self.origin,
+            records=self.own_records(),
+            warn=warnings.append,
+        )
+        write_warnings(warnings, out)
 
     def _make_reference(self, out: Path, progress: Progress) -> None:
         from edgeft import hf
@@ -156,7 +172,7 @@ class Graph(Places):
         def make(out: Path, progress: Progress) -> None:
             from edgeft.parity.check import check_parity
 
-            check_parity(self.reference, GgufFile.open(self.gguf(type_name).path), self.config.parity, out, progress)
+            check_parity(self.reference, GgufFile.open(self.gguf(type_name).path), self.config.checking, out, progress)
 
         return make
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.artifacts import Checkpoint, EvalReport, GgufFile, ParityReport, Reference, Tokens, open_trained
 from edgeft.config import Config, ConvertConfig
+from edgeft.dataset.records import Record, read_records
 from edgeft.files import parse_size, read_object
 from edgeft.rundir import RunDir
 
@@ -118,6 +119,11 @@ class Places:
         """The base that the adapter is merged into, measured where it is to be."""
         wanted = self.config.merge.base
         return read_object(self.run.path("merge_base") / "merge.json")["base"] if wanted == "auto" else wanted
+
+    def own_records(self) -> list[Record]:
+        """Returns test records, as many as parity compares: what the user's texts are like. None where all are text."""
+        path = self.tokens.path / "test.jsonl"
+        return read_records(path)[: self.config.parity.records] if path.stat().st_size else []
 
     def merged_weights(self) -> TunedWeights:
         """The trained model's weights, an adapter folded in on the way."""

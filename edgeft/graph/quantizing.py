@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.artifacts import GgufFile, open_trained
 from edgeft.config import Config
+from edgeft.errors import Problem
 from edgeft.files import write_json
 from edgeft.graph.importance import write_importance
 from edgeft.graph.node import Node
 from edgeft.graph.places import Places
 from edgeft.progress import Progress
+from edgeft.rundir import write_warnings
 
 if TYPE_CHECKING:
     from edgeft.quantize import Recipe
@@ -52,7 +54,7 @@ def quantized_nodes(
         if config.convert.unquantized:
             yield Node(node, "quantize", partial(_quantize, places, name), ("gguf", *needs), asked)
         else:
-            yield Node(node, "quantize", partial(_convert, places, name), needs, asked | converting, base)
+            yield Node(node, "quantize", partial(_convert, places, name), ("tokens", *needs), asked | converting, base)
     if places.budgets:
         measured = merging | {"positions": config.quantize.positions}
         of = ("tokens", *needs)
@@ -105,6 +107,7 @@ def _convert(places: Places, type_name: str, out: Path, progress: Progress) -> N
 
     path = out / places.gguf_name(type_name)
     planner = partial(plan_quantization, recipe=_recipe(places, type_name))
+    warnings: list[Problem] = []
     made = convert(
         places.merged_weights(),
         places.base,
@@ -113,7 +116,10 @@ def _convert(places: Places, type_name: str, out: Path, progress: Progress) -> N
         progress,
         origin=places.origin,
         planner=planner,
+        records=places.own_records(),
+        warn=warnings.append,
     )
+    write_warnings(warnings, out)
     _survival(places, made, out)
 
 

@@ -12,11 +12,11 @@ from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from edgeft.artifacts import Message
-from edgeft.dataset.pieces import piece_namer
 from edgeft.dataset.tokenizer import OpenTokenizer, Pieces, PlainTokenizer, TokenizerView, encode_after
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import require_object
 from edgeft.given_template import given_template
+from edgeft.pieces import piece_namer
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -98,7 +98,7 @@ def encode_more(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def piece_reader(tokenizer: Tokenizer) -> Pieces:
     """Returns what gives the exact bytes of tokens: parts of characters, leading spaces, the text of special tokens."""
-    plain = piece_namer(tokenizer.backend_tokenizer.decoder)
+    plain = piece_namer(tokenizer.backend_tokenizer)
     added = {number: token.content.encode() for number, token in tokenizer.added_tokens_decoder.items()}
 
     def pieces(ids: Sequence[int]) -> list[bytes]:

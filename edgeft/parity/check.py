@@ -152,7 +152,7 @@ class _Climb:
             yield rung("file", [], {"size_bytes": sum(header.sizes.values()), "tensors": len(header.tensors)})
             self.file_type = engine.file_type
             yield check_token_types(engine, content)
-            yield check_token_ids(engine, header, content)
+            yield check_token_ids(engine, header, content, self._config.differing_texts or 0.0)
             yield check_template(engine, content)
             yield from self._predictions(engine, header, weights)
             yield from self._answers(engine)

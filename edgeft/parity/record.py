@@ -28,6 +28,7 @@ from edgeft.parity.record_model import control_ids, model_facts, pieces_of, prob
 from edgeft.parity.record_weights import fingerprints
 from edgeft.parity.reference import BUILT_IN, ReferenceContent, ReferenceRecord, save_reference
 from edgeft.parity.statistics import DivergenceMeter
+from edgeft.probe_texts import ORDINARY_PROBES, RARE_PROBES
 from edgeft.progress import Progress, silent
 from edgeft.weights import CheckpointWeights, Weights
 
@@ -76,7 +77,9 @@ def record_reference(
     del recording.model
     merge = recording.measured(hf.load_adapted(*live, device), "model as trained, 4-bit base") if live else None
     weights = list(fingerprints(source.weights, CheckpointWeights(live[0]) if live else None, progress))
-    probe_ids = {text: recording.view.encode(text) for text in probe_prompts(recording.view)}
+    rare = probe_prompts(recording.view, RARE_PROBES)
+    probes = [*probe_prompts(recording.view, ORDINARY_PROBES), *rare]
+    probe_ids = {text: recording.view.encode(text) for text in probes}
     content = ReferenceContent(
         records=recording.records,
         probe_ids=probe_ids,
@@ -93,6 +96,7 @@ def record_reference(
         | ({"texts": BUILT_IN} if records is None else {}),
         merge=merge,
         served=served,
+        rare_probes=rare,
     )
     if merge is not None:
         write_json(out.with_name("merge.json"), merge)

@@ -11,7 +11,6 @@ from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.errors import EdgeftError
 from edgeft.parity.conversations import PLAIN_TEMPLATE
 from edgeft.parity.reference import ModelFacts, ReferenceRecord
-from edgeft.probe_texts import PROBES
 
 _FREQUENCIES = "inv_freq"
 
@@ -30,13 +29,13 @@ def model_facts(model: hf.PreTrainedModel, tokenizer: hf.Tokenizer) -> ModelFact
     )
 
 
-def probe_prompts(view: TokenizerView) -> list[str]:
-    """Returns the probes as a user's turns; as they are where the chat template refuses them.
+def probe_prompts(view: TokenizerView, probes: Sequence[str]) -> list[str]:
+    """Returns probes as a user's turns; as they are where the chat template refuses them.
 
     A SentencePiece model may get a space before a text that begins the input, and none after a special token: llama.cpp
     has one setting for both, so what counts is how the text stands in a prompt.
     """
-    return [_rendered(view, text) for text in PROBES]
+    return [_rendered(view, text) for text in probes]
 
 
 def _rendered(view: TokenizerView, text: str) -> str:

@@ -79,11 +79,11 @@ class ModelFacts:
 class ReferenceContent:
     """Everything a check needs but the large arrays.
 
-    `probe_ids` has the ids of rendered probes, as prompts; `added_ids` is what the tokenizer adds to a text of its own
-    accord; `pieces` gives the bytes of every token that occurs, as Latin-1. `rendered_at` is when the chat template was
-    rendered, for those that show the date. `merge` is how far the model as it was trained (base and adapter) is from
-    the merged one, `served` the merged model in bfloat16 from itself in float32. `layers` says what the hidden states
-    are, where they were recorded.
+    `probe_ids` has the ids of rendered probes, as prompts, and `rare_probes` names those of rare signs; `added_ids` is
+    what the tokenizer adds to a text of its own accord; `pieces` gives the bytes of every token that occurs, as
+    Latin-1. `rendered_at` is when the chat template was rendered, for those that show the date. `merge` is how far the
+    model as it was trained (base and adapter) is from the merged one, `served` the merged model in bfloat16 from itself
+    in float32. `layers` says what the hidden states are, where they were recorded.
     """
 
     records: list[ReferenceRecord]
@@ -101,6 +101,7 @@ class ReferenceContent:
     merge: dict[str, float] | None = None
     served: dict[str, float] | None = None
     layers: dict[str, Any] | None = None
+    rare_probes: list[str] = field(default_factory=list)
     format_version: int = field(default=FORMAT_VERSION)
 
     @property

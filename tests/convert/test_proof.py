@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from convert.models import PROBES, byte_level_tokenizer, llama_tokenizer, sentencepiece_model
 from convert.vocabularies import rebuild
 from edgeft.config import ConvertConfig
+from edgeft.convert.proof import examine
 from edgeft.convert.reference_tokenizer import reference_tokenizer
 from edgeft.convert.tokenizer import ProvedTokenizer, prove_tokenizer
 from edgeft.convert.tokenizer_files import TokenizerFiles
+from edgeft.dataset.findings import Place
+from edgeft.dataset.records import Record
 from edgeft.errors import EdgeftError
 from edgeft.llamacpp import Vocabulary
 
@@ -151,3 +155,49 @@ def _edit_added(folder: Path, content: str, **flags: bool) -> None:
         if token["content"] == content:
             token.update(flags)
     path.write_text(json.dumps(described))
+
+
+def _digits_of_other_scripts(folder: Path) -> ProvedTokenizer:
+    """GPT-2's rules over a vocabulary whose only merges are digits of Arabic and Thai, which no ordinary probe has."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|end|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["٣٤٥", "๑๒๓"] * 9, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")  # type: ignore[no-untyped-call]
+    fast.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+    fast.save_pretrained(folder)
+    return prove(folder)
+
+
+def test_rare_signs_that_llama_cpp_splits_otherwise_are_a_warning(tmp_path: Path) -> None:
+    """As StarCoder's rules do for a run of Arabic marks; here the file splits single digits of any script."""
+    proved = _digits_of_other_scripts(tmp_path)
+    assert proved.warnings == ()
+    path = write(replace(proved, vocabulary=replace(proved.vocabulary, pre="smollm")), tmp_path / "a.gguf")
+    verdict = examine(path, proved.expected, 0.0, "here")
+    assert not verdict.problems
+    (warning,) = verdict.warnings
+    n_rare = [*proved.expected.kinds, *proved.expected.prompt_kinds].count("rare")
+    assert f"{verdict.n_wrong} of {n_rare} texts of rare signs (" in warning.what and 0 < verdict.n_wrong < 20
+    assert "٣٤٥" in warning.what and "llama.cpp: [" in warning.what
+    replace(proved, vocabulary=replace(proved.vocabulary, pre="smollm")).require_in(path)
+
+
+def test_a_record_with_such_signs_decides(tmp_path: Path) -> None:
+    proved = _digits_of_other_scripts(tmp_path)
+    path = write(replace(proved, vocabulary=replace(proved.vocabulary, pre="smollm")), tmp_path / "a.gguf")
+    place = Place("r.jsonl", 1)
+    for text, found in (("set an alarm for 7:30", 0), ("ايقظني الساعة ٣٤٥", 1)):
+        said = ({"role": "user", "content": text}, {"role": "assistant", "content": "ok"})
+        for record in (Record(said, place), Record(({"role": "text", "content": text},), place)):
+            held = prove_tokenizer(
+                tmp_path, _LLAMA, SIZE, "M", ConvertConfig(random_texts=50), [record], tuned=False
+            ).expected
+            assert "record" in held.prompt_kinds
+            problems = examine(path, held, 0.5, "here").problems
+            assert len(problems) == found
+            assert not found or ("1 of your records" in problems[0].what and text in problems[0].what)

@@ -14,6 +14,7 @@ from edgeft.gguf_header import GgufHeader, Strings
 from edgeft.llamacpp import Vocabulary
 from edgeft.parity.ladder import Failure, Rung, listed, rung
 from edgeft.parity.reference import ReferenceContent, ReferenceRecord
+from edgeft.probe_texts import WARNING_REMEDY, Kind, decide, differing_words
 
 _TYPES, _IDS, _TEMPLATE = "token types", "token ids", "chat template"
 _CONVERT_AGAIN = "convert the model again from its own tokenizer files"
@@ -25,8 +26,12 @@ def check_token_types(vocabulary: Vocabulary, content: ReferenceContent) -> Rung
     return rung(_TYPES, _type_failures(vocabulary, content), {"tokens": vocabulary.n_vocab})
 
 
-def check_token_ids(vocabulary: Vocabulary, header: GgufHeader, content: ReferenceContent) -> Rung:
-    """Every probe and every record's prompt must give the ids that were trained on.
+def check_token_ids(
+    vocabulary: Vocabulary, header: GgufHeader, content: ReferenceContent, allowed_share: float = 0.0
+) -> Rung:
+    """Every record's prompt, and what people write, must give the ids that were trained on.
+
+    So many ordinary texts may not; texts of rare signs are a warning: see `edgeft.probe_texts.decide`.
 
     Some tokenizers compose accents first (Unicode's NFC), which llama.cpp does for none: a text that gets the right ids
     once it is composed is counted, and no fault of the file.
@@ -34,9 +39,15 @@ def check_token_ids(vocabulary: Vocabulary, header: GgufHeader, content: Referen
     texts = list(_texts(vocabulary, content))
     other = [one for one in texts if one.theirs != one.ours]
     wrong = [one for one in other if not _right_composed(one, vocabulary)]
-    failures = [_named(wrong, len(texts), vocabulary, header, content)] if wrong else []
+    failing, others = decide(texts, wrong, allowed_share)
+    failures = [_named(failing, len(texts), vocabulary, header, content)] if failing else []
     figures = {"texts": len(texts), "wrong": len(wrong), "not_normalized": len(other) - len(wrong)}
-    return rung(_IDS, failures, figures)
+    warnings = [_warning(kind, found, sum(one.kind == kind for one in texts)) for kind, found in others.items()]
+    return rung(_IDS, failures, figures, warnings)
+
+
+def _warning(kind: Kind, wrong: Sequence[_Text], n_tried: int) -> Failure:
+    return Failure(_IDS, differing_words(kind, len(wrong), n_tried), _example(wrong), WARNING_REMEDY)
 
 
 def _right_composed(one: _Text, vocabulary: Vocabulary) -> bool:
@@ -99,17 +110,20 @@ class _Text:
     """A text with the ids of both sides; `added` says that what a tokenizer adds on its own is in them."""
 
     text: str
+    kind: Kind
     theirs: list[int]
     ours: list[int]
     added: bool = False
 
 
 def _texts(vocabulary: Vocabulary, content: ReferenceContent) -> Iterator[_Text]:
+    rare = frozenset(content.rare_probes)
     for text, ids in content.probe_ids.items():
-        yield _Text(text, ids, vocabulary.encode_prompt(text))
-    yield _Text("", content.added_ids, vocabulary.encode("", framed=True), added=True)
+        yield _Text(text, "rare" if text in rare else "ordinary", ids, vocabulary.encode_prompt(text))
+    yield _Text("", "record", content.added_ids, vocabulary.encode("", framed=True), added=True)
     for record in content.records:
-        yield _Text(record.rendered_prompt, record.prompt_ids, vocabulary.encode_prompt(record.rendered_prompt))
+        ours = vocabulary.encode_prompt(record.rendered_prompt)
+        yield _Text(record.rendered_prompt, "record", record.prompt_ids, ours)
 
 
 def _named(
@@ -117,15 +131,20 @@ def _named(
 ) -> Failure:
     """Returns the failure with the likeliest cause: what the file lacks first, then what the ids have in common."""
     what, key = _cause(wrong, vocabulary, header, content)
+    cause = f"{what}: {len(wrong)} of {count} texts get other token ids than those trained"
+    return Failure(_IDS, cause, f"{key}; {_example(wrong)}", _CONVERT_AGAIN)
+
+
+def _example(wrong: Sequence[_Text]) -> str:
+    """Returns the first text that a user may have written, and the ids from where they differ."""
     one = next((text for text in wrong if not text.added), wrong[0])
-    place = next(
+    position = next(
         (i for i, (a, b) in enumerate(zip(one.theirs, one.ours, strict=False)) if a != b),
         min(len(one.theirs), len(one.ours)),
     )
-    part = slice(place, place + 8)
-    example = f"{one.text[:200]!r} at token {place}: trained with {one.theirs[part]}, the file gives {one.ours[part]}"
-    cause = f"{what}: {len(wrong)} of {count} texts get other token ids than those trained"
-    return Failure(_IDS, cause, f"{key}; {example}", _CONVERT_AGAIN)
+    part = slice(position, position + 8)
+    ids = f"trained with {one.theirs[part]}, the file gives {one.ours[part]}"
+    return f"{one.text[:200]!r} at token {position}: {ids}"
 
 
 def _cause(
