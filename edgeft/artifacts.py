@@ -43,6 +43,9 @@ class Checkpoint:
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
         """Raises EdgeftError unless `path` is a folder with a config.json and safetensors weights."""
+        if path.suffix == ".gguf" and path.is_file():
+            remedy = f"make one of it: edgeft import {path.name} --out {path.stem}"
+            raise EdgeftError("this is a GGUF file, and a checkpoint is needed here", str(path), remedy)
         if not path.is_dir():
             raise EdgeftError("no such model folder", where=str(path), remedy="give a checkpoint folder or a hub id")
         if not (path / "config.json").is_file():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edgeft.errors import EdgeftError, nearest
-from edgeft.graph import STAGES, Graph, Node, require_sources, require_trainable
+from edgeft.graph import STAGES, Graph, Node, require_importable, require_sources, require_trainable
 from edgeft.progress import Progress
 from edgeft.rundir import Recipe
 
@@ -29,6 +29,7 @@ class Pipeline:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self._to_train = False
         self._nodes = {node.name: node for node in graph.nodes()}
 
     def plan(self, stages: Sequence[str] = (), force: bool = False) -> list[Step]:
@@ -55,8 +56,15 @@ class Pipeline:
         return steps
 
     def require_possible(self, steps: Sequence[Step]) -> None:
-        """Checks what would fail late: raises EdgeftError before anything is made that could never be finished."""
-        if any(step.why and step.node.stage in ("tokens", "train") for step in steps):
+        """Checks what would fail late: raises EdgeftError before anything is made that could never be finished.
+
+        What needs a base that has yet to be imported is checked once it is.
+        """
+        todo = {step.node.stage for step in steps if step.why}
+        self._to_train = not todo.isdisjoint(("tokens", "train"))
+        if "import" in todo:
+            require_importable(self.graph)
+        elif self._to_train:
             require_trainable(self.graph)
 
     def execute(self, step: Step, progress: Progress) -> float | None:
@@ -68,6 +76,8 @@ class Pipeline:
         started = time.monotonic()
         with run.produce(step.node.name, recipe, resumable=step.node.resumable) as out:
             step.node.make(out, progress)
+        if step.node.stage == "import" and self._to_train:
+            require_trainable(self.graph)
         return time.monotonic() - started
 
     def why_stale(self, step: Step) -> str:

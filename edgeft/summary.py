@@ -102,7 +102,7 @@ def _merge_bases(graph: Graph, type_name: str) -> dict[str, Any]:
 
 
 def _weights_bytes(graph: Graph) -> int | None:
-    shards = graph.base.path.glob("*.safetensors") if graph.base_is_folder else []
+    shards = graph.base_folder.glob("*.safetensors") if graph.base_folder is not None else []
     return sum(path.stat().st_size for path in shards) or None
 
 
@@ -116,6 +116,9 @@ def describe(graph: Graph, name: str) -> str:
     kind = name.partition("/")[0]
     if kind == "merge_base":
         return describe_merge_base(_read(folder / "merge.json"))
+    if kind == "base":
+        figures = _read(folder / "import.json")
+        return f"{figures['architecture']}, {figures['parameters']:,} weights, {human_size(figures['size_bytes'])}"
     if kind == "tokens":
         return describe_tokens(_read(folder / "tokens.json"))
     if kind == "adapter":

@@ -23,6 +23,7 @@ from edgeft.dataset.sources import Account, require_apart, stream
 from edgeft.dataset.tokenizer import TokenizerView
 from edgeft.errors import EdgeftError
 from edgeft.files import json_text, making_folder, printable
+from edgeft.graph import Graph
 
 _DEFAULTS = DatasetConfig(train="")
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -257,7 +258,15 @@ def _asked_for(source: str | None, config_path: Path | None) -> tuple[list[str],
     if config_path is None:
         return [str(source)], _DEFAULTS, None
     config = load_config(config_path)
-    return [_located(config, part.path) for part in config.dataset.sources], config.dataset, config.base
+    return [_located(config, part.path) for part in config.dataset.sources], config.dataset, _base_of(config)
+
+
+def _base_of(config: Config) -> str | None:
+    """Returns the base model of a configuration; a GGUF file has a tokenizer to look with once it is imported."""
+    graph = Graph(config)
+    if graph.base_gguf is None:
+        return config.base
+    return str(graph.base_folder) if graph.base_imported else None
 
 
 def _located(config: Config, source: str) -> str:

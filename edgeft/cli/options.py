@@ -42,7 +42,7 @@ set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALU
 
 def checkpoint_named(name: str) -> Checkpoint:
     """Returns the checkpoint of a folder, or of a hub id; what the latter needs takes seconds to import."""
-    if Path(name).is_dir():
+    if Path(name).exists():
         return Checkpoint.open(Path(name))
     from edgeft.hf import resolve_checkpoint
 

@@ -31,7 +31,8 @@ from edgeft.summary import describe, summarize, trade_offs, write_summary
 def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], dry_run: bool, force: bool) -> None:
     """Runs the named STAGES and whatever they need that is missing or stale; by default all but merge.
 
-    The stages: tokens, train, merge, convert, imatrix, quantize, reference, parity, eval.
+    The stages: import (where the base is a GGUF file), tokens, train, merge, convert, imatrix, quantize, reference,
+    parity, eval.
     """
     output = Output()
     pipeline = Pipeline(Graph(load_config(config_path, overrides)))

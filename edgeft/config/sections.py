@@ -22,7 +22,10 @@ COMPRESSED_SUFFIXES = (".gz", ".zst")
 class ModelConfig(Section):
     """The model to start from."""
 
-    base: str = Field(description="a checkpoint folder (relative to this file) or a Hugging Face hub id")
+    base: str = Field(
+        description="a checkpoint folder or a GGUF file (relative to this file), or a Hugging Face hub id; see "
+        "docs/import.md"
+    )
 
 
 class SourceConfig(Section):
@@ -250,6 +253,7 @@ class Config(Section):
 
     @property
     def base(self) -> str:
-        """The base model: the resolved folder when it looks like one, else the hub id as written."""
-        looks_like_path = self.model.base.startswith((".", "/", "~")) or (self.root / self.model.base).is_dir()
+        """The base model: the resolved folder or GGUF file when it looks like one, else the hub id as written."""
+        named = self.model.base
+        looks_like_path = named.startswith((".", "/", "~")) or named.endswith(".gguf") or (self.root / named).is_dir()
         return str(self.path(self.model.base)) if looks_like_path else self.model.base

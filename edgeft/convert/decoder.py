@@ -185,6 +185,8 @@ add_one = Change(_plus_one, _minus_one)
 
 def sizes_of(file: GgufFields, *, epsilon: str = "rms_norm_eps", activation: str = "hidden_act") -> dict[str, Any]:
     """Returns the part of config.json that `add_sizes` and `add_embeddings` make a file's sizes of."""
+    # As the sizes say where the file is silent: the converter states a size of heads that config.json does.
+    stated = {} if file.value("attention.key_length") is None else {"head_dim": file.head_dim}
     return {
         "vocab_size": file.vocab,
         "num_hidden_layers": file.blocks,
@@ -193,7 +195,7 @@ def sizes_of(file: GgufFields, *, epsilon: str = "rms_norm_eps", activation: str
         "intermediate_size": max(file.each_block("feed_forward_length")),
         "num_attention_heads": file.heads,
         "num_key_value_heads": max(file.each_block("attention.head_count_kv")),
-        "head_dim": file.head_dim,
+        **stated,
         epsilon: file.number("attention.layer_norm_rms_epsilon"),
         activation: "silu" if activation == "hidden_act" else "gelu_pytorch_tanh",
         "tie_word_embeddings": not file.has("output.weight"),

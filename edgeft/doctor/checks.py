@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from edgeft.artifacts import GgufFile
 from edgeft.doctor.forecast import Forecast, forecast
 from edgeft.doctor.machine import DEVICE_LIBRARIES, TRAIN_LIBRARIES, LlamaCpp, Machine, product_rate
 from edgeft.errors import EdgeftError
@@ -58,7 +58,7 @@ def check_configuration(
     if not config_json:
         return checks, None
     checks.append(_convertible(graph, config_json, machine))
-    if machine.can_train and graph.base_is_folder and all(check.state != "fail" for check in checks):
+    if machine.can_train and _is_there(graph) and all(check.state != "fail" for check in checks):
         checks += _method(graph)
     try:
         expected = forecast(graph, config_json, machine, rate)
@@ -126,11 +126,16 @@ def _sources(graph: Graph) -> Iterator[Check]:
 
 
 def _config_json(graph: Graph, machine: Machine, checks: list[Check]) -> Mapping[str, Any]:
-    """Returns the base's config.json, that of a hub id from the hub; nothing where it cannot be had."""
-    if graph.base_is_folder:
-        return read_object(Path(graph.config.base) / "config.json")
+    """Returns the base's config.json, that of a hub id from the hub, or what a GGUF file's will be once imported.
+
+    Nothing where it cannot be had.
+    """
+    if graph.base_folder is not None and graph.base_imported:
+        return read_object(graph.base_folder / "config.json")
     if not machine.can_train:
         return {}
+    if graph.base_gguf is not None:
+        return _of_gguf(graph.base_gguf, checks)
     from edgeft import hf
 
     try:
@@ -139,6 +144,24 @@ def _config_json(graph: Graph, machine: Machine, checks: list[Check]) -> Mapping
         problem = error.problems[0]
         checks.append(Check("base model", "fail", f"{problem.where}: {problem.what}", problem.remedy))
         return {}
+
+
+def _of_gguf(gguf: GgufFile, checks: list[Check]) -> Mapping[str, Any]:
+    from edgeft.convert.from_gguf import read_model
+
+    try:
+        config_json = read_model(gguf.path).config_json
+    except EdgeftError as error:
+        if not any(check.state == "fail" for check in checks):  # a file that is not there has been named
+            checks += [Check("import", "fail", f"{one.where}: {one.what}", one.remedy) for one in error.problems]
+        return {}
+    checks.append(Check("import", "ok", f"{gguf.path.name} becomes a {config_json['architectures'][0]} within the run"))
+    return config_json
+
+
+def _is_there(graph: Graph) -> bool:
+    """Tells whether the base lies in a folder on this machine."""
+    return graph.base_folder is not None and graph.base_imported
 
 
 def _convertible(graph: Graph, config_json: Mapping[str, Any], machine: Machine) -> Check:

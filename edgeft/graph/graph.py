@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,9 +46,24 @@ class Graph(Places):
 
     def nodes(self) -> Iterator[Node]:
         """Yields every artifact, after those it needs."""
+        gguf = self.base_gguf
+        if gguf is None:
+            yield from self._nodes()
+            return
+        parts = {f"part {number}": path for number, path in enumerate(gguf.parts, start=1)}
+        yield Node("base", "import", self._make_base, sources=parts if len(parts) > 1 else {"file": gguf.path})
+        for node in self._nodes():
+            if "base" in node.sources:
+                outside = {name: path for name, path in node.sources.items() if name != "base"}
+                yield replace(node, needs=("base", *node.needs), sources=outside)
+            else:
+                yield node
+
+    def _nodes(self) -> Iterator[Node]:
+        """Yields every artifact but the imported base, which is among their sources as a folder is."""
         config = self.config
-        base = {"base": Path(config.base)} if self.base_is_folder else {}
-        named = {} if self.base_is_folder else {"base": config.base}
+        base = {} if self.base_folder is None else {"base": self.base_folder}
+        named = {"base": config.base} if self.base_folder is None else {}
         local = {key: config.local_source(name) for key, name in config.dataset.named_sources()}
         files = {key: path for key, path in local.items() if path is not None}
         dataset = config.dataset.model_dump(exclude={"train", "evaluation", "test"}) | named
@@ -92,6 +108,11 @@ class Graph(Places):
             yield Node(f"eval/{name}", "eval", self._evaluator(name), ("tokens", self.gguf_node(name)), asked)
 
     # How they are made
+
+    def _make_base(self, out: Path, progress: Progress) -> None:
+        from edgeft.convert.from_gguf import import_gguf, read_model
+
+        import_gguf(read_model(Path(self.config.base)), out, progress)
 
     def _make_tokens(self, out: Path, progress: Progress) -> None:
         from edgeft import hf

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeft.progress import Progress
 
-STAGES = ("tokens", "train", "merge", "convert", "imatrix", "quantize", "reference", "parity", "eval")
+STAGES = ("import", "tokens", "train", "merge", "convert", "imatrix", "quantize", "reference", "parity", "eval")
 """Stage names in the order in which they run."""
 
 

@@ -27,10 +27,10 @@ class Places:
 
     @property
     def base(self) -> Checkpoint:
-        """The base model; a hub id is downloaded once."""
+        """The base model; a hub id is downloaded once, a GGUF file must have been imported."""
         if self._checkpoint is None:
-            if self.base_is_folder:
-                self._checkpoint = Checkpoint.open(Path(self.config.base))
+            if self.base_folder is not None:
+                self._checkpoint = Checkpoint.open(self.base_folder)
             else:
                 from edgeft import hf
 
@@ -38,9 +38,22 @@ class Places:
         return self._checkpoint
 
     @property
-    def base_is_folder(self) -> bool:
-        """Whether the base is a local folder, existing or not, rather than a hub id."""
-        return Path(self.config.base).is_absolute()
+    def base_folder(self) -> Path | None:
+        """The folder of the base, existing or not: that of an imported GGUF file lies in the run. None for a hub id."""
+        if self.base_gguf is not None:
+            return self.run.path("base")
+        return Path(self.config.base) if Path(self.config.base).is_absolute() else None
+
+    @property
+    def base_gguf(self) -> GgufFile | None:
+        """The GGUF file that the base is imported from, existing or not."""
+        path = Path(self.config.base)
+        return GgufFile(path) if path.is_absolute() and path.suffix == ".gguf" else None
+
+    @property
+    def base_imported(self) -> bool:
+        """Whether the base is there as a checkpoint."""
+        return self.base_gguf is None or self.run.manifest("base") is not None
 
     @property
     def tokens(self) -> Tokens:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from edgeft.artifacts import Checkpoint
+from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.errors import EdgeftError, Problem
 from edgeft.graph.graph import Graph
 
@@ -19,9 +17,12 @@ def require_sources(graph: Graph) -> None:
     text = graph.config.imatrix.text
     if text is not None and not graph.config.path(text).is_file():
         problems.append(Problem("no such file", f"imatrix.text: {graph.config.path(text)}", "name a text file"))
-    if graph.base_is_folder:
+    if graph.base_folder is not None:
         try:
-            Checkpoint.open(Path(graph.config.base))
+            if graph.base_gguf is not None:
+                GgufFile.open(graph.base_gguf.path)
+            else:
+                Checkpoint.open(graph.base_folder)
         except EdgeftError as error:
             problems += error.problems
     if problems:
@@ -35,6 +36,14 @@ def require_method_possible(graph: Graph) -> None:
 
     require_method(graph.base, graph.config.train, graph.config.merge.base)
     hf.require_reporters(graph.config.train.report_to)
+
+
+def require_importable(graph: Graph) -> None:
+    """Raises EdgeftError unless the base's GGUF file can be imported, as far as its header tells."""
+    from edgeft.convert.from_gguf import read_model
+
+    if graph.base_gguf is not None:
+        read_model(graph.base_gguf.path)
 
 
 def require_trainable(graph: Graph) -> None:

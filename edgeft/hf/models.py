@@ -30,7 +30,7 @@ def resolve_checkpoint(base: str) -> Checkpoint:
 
     Raises EdgeftError for a folder without weights and for a hub id that cannot be had.
     """
-    if Path(base).is_dir() or base.startswith((".", "/", "~")):
+    if Path(base).exists() or base.startswith((".", "/", "~")):
         return Checkpoint.open(Path(base))
     with _asking_the_hub(base, "this model"):
         folder = snapshot_download(base, allow_patterns=_HUB_PATTERNS)

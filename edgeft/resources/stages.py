@@ -66,6 +66,7 @@ def stage_needs(shape: ModelShape, config: Config, need: Need, tokens: int, *, c
         return StageNeed(stage, disk, ram, held) if cuda else StageNeed(stage, disk, ram + held)
 
     return [
+        StageNeed("import", 4 * shape.weights, converting),
         StageNeed("tokens", 5 * tokens, _LIBRARIES_BYTES),
         on_device("train", (1 + 3 * _CHECKPOINTS) * adapter, need.total),
         StageNeed("merge", 2 * shape.weights, converting),

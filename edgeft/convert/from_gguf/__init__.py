@@ -1,7 +1,8 @@
 """GGUF to checkpoint: the converter backwards, from the same descriptions of families.
 
 A family's `config_of` reads config.json out of the file's keys. The plan that the converter makes of that config.json
-must then have the file's keys and its tensors, all of them: only so is it the checkpoint that the file was made of. Each tensor is what the plan's change of it, undone, gives.
+must then have the file's keys and its tensors, all of them: only so is it the checkpoint that the file was made of.
+Each tensor is what the plan's change of it, undone, gives.
 """
 
 from __future__ import annotations

@@ -94,9 +94,11 @@ class GgufTokenizer:
             problems.append(Problem("the tokenizer has no merges", where, _COMPLETE))
         roles = {name: int(get[key]) for name, key in _ROLES.items() if key in get}
         ends = [int(get[key]) for key in _ENDS if key in get]
-        for number in {*roles.values(), *ends}:
-            if number >= len(tokens):
-                problems.append(Problem(f"a special token has id {number} of {len(tokens)}", where, _COMPLETE))
+        problems += [
+            Problem(f"a special token has id {number} of {len(tokens)}", where, _COMPLETE)
+            for number in sorted({*roles.values(), *ends})
+            if number >= len(tokens)
+        ]
         if "eos_token" not in roles:
             problems.append(Problem("the file names no end-of-sequence token", where, _COMPLETE))
         if problems:
@@ -123,7 +125,7 @@ class GgufTokenizer:
         Besides the tokens with such a role these are the one that closes a turn in the chat template, and control
         tokens at which llama.cpp stops for their names.
         """
-        numbers = {self.tokens[number]: number for number, _ in self._of(TokenType.CONTROL)}
+        numbers = {self.tokens[number]: number for number, _ in self.of(TokenType.CONTROL)}
         special = {name: self.tokens[number] for name, number in self.roles.items()}
         closing = end_of_turn(
             self.templates.get("default"), numbers, special.get("bos_token"), special.get("eos_token")
@@ -131,7 +133,8 @@ class GgufTokenizer:
         named = [numbers[text] for text in numbers if text == closing or text in ENDS_BY_NAME]
         return list(dict.fromkeys([*self.ends, *named]))
 
-    def _of(self, *kinds: TokenType) -> Iterator[tuple[int, TokenType]]:
+    def of(self, *kinds: TokenType) -> Iterator[tuple[int, TokenType]]:
+        """Yields the ids of the tokens of some types, each with its type."""
         for number, kind in enumerate(self.types):
             if kind in kinds:
                 yield number, TokenType(kind)
@@ -240,7 +243,7 @@ def _bpe(
     byte_fallback: bool = False,
 ) -> dict[str, Any]:
     unknown = tokenizer.roles.get("unk_token")
-    padding = {number for number, _ in tokenizer._of(TokenType.UNUSED)}
+    padding = {number for number, _ in tokenizer.of(TokenType.UNUSED)}
     return {
         "type": "BPE",
         "dropout": None,
@@ -293,7 +296,7 @@ def _added_tokens(tokenizer: GgufTokenizer) -> list[dict[str, Any]]:
             "normalized": False,
             "special": kind in _SPECIAL,
         }
-        for number, kind in tokenizer._of(*_ADDED)
+        for number, kind in tokenizer.of(*_ADDED)
     ]
 
 
