@@ -94,7 +94,7 @@ def _merge_figures(graph: Graph) -> dict[str, Any]:
 def _merge_bases(graph: Graph, type_name: str) -> dict[str, Any]:
     """Returns how far a file of each merge base is from the model as trained, where that was measured."""
     merged = read_object(graph.run.path("merge_base") / "merge.json").get("merged", {})
-    if graph.config.merge.base != "auto":
+    if graph.config.merge_base != "auto":
         return {}
     of_type = {name: figures.get("quantized", {}).get(type_name) for name, figures in merged.items()}
     return {name: figures for name, figures in of_type.items() if figures}

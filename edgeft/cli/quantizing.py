@@ -130,10 +130,10 @@ def _tell(output: Output, gguf: GgufFile, rows: list[dict[str, Any]], asked: dic
 def _survival(output: Output, base: str, adapter: Path, source: GgufFile, gguf: GgufFile) -> dict[str, Any]:
     """Measures what a file has left of the training, and says so beside it."""
     from edgeft.convert.survival import measure_survival
-    from edgeft.merge import merged_weights
+    from edgeft.merge import choose_merge_base, merged_weights
 
-    checkpoint = checkpoint_named(base)
-    weights = merged_weights(checkpoint, open_trained(adapter), "original")
+    checkpoint, trained = checkpoint_named(base), open_trained(adapter)
+    weights = merged_weights(checkpoint, trained, choose_merge_base(trained))
     report = gguf.path.with_name(f"{gguf.path.name}.survival.json")
     with output.progress("survival") as progress:
         return measure_survival(weights, checkpoint, gguf, report, progress, unquantized=source)

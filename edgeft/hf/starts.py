@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgeft.artifacts import Checkpoint
+from edgeft.config import MOVED_STARTS
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object, replacing, write_json
 from edgeft.hf.models import load_model
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from peft.tuners.lora import LoraLayer
     from transformers import PreTrainedModel
-
-MOVED_STARTS = ("pissa", "pissa_niter_4", "pissa_niter_16", "olora", "loftq")
-"""Values of `train.lora.init` whose adapter is not nothing at the start."""
 
 PEFT_STARTS = {"default": True, "gaussian": "gaussian"}
 """peft's names of the others, which leave the base as it is."""
