@@ -10,7 +10,7 @@ import click
 
 from edgeft.artifacts import open_trained
 from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, device_option, merge_base_option, shown
-from edgeft.cli.recipes import recipe_options, recipes, targets
+from edgeft.cli.recipes import recipe_options, recipes, targets, warn_of_rounding
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
 from edgeft.files import human_size, json_text, making_folder, require_writable
@@ -85,7 +85,7 @@ def convert(
     from edgeft.convert import convert as write_gguf
     from edgeft.merge import choose_merge_base, merged_weights, merging_device
     from edgeft.quantize import plan_quantization
-    from edgeft.weights import CheckpointWeights, Weights
+    from edgeft.weights import CheckpointWeights, TunedWeights, Weights
 
     output = Output()
     made = recipes(types, asked)
@@ -101,6 +101,8 @@ def convert(
     config = ConvertConfig(dtype=dtype, name=name, converter=converter)
     planners: list[Planner | None] = [partial(plan_quantization, recipe=recipe) for recipe in made]
     files = targets(out, name or source.path.resolve().name, made) if made else [out]
+    if isinstance(weights, TunedWeights) and made and converter is None:
+        warn_of_rounding(output, weights, source, made, dtype)
     for target, planner in zip(files, planners or [None], strict=True):
         with output.progress("convert") as progress:
             gguf = write_gguf(

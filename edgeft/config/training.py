@@ -8,7 +8,6 @@ from pydantic import Field
 
 from edgeft.config.section import Section
 
-
 MOVED_STARTS: Final = ("pissa", "pissa_niter_4", "pissa_niter_16", "olora", "loftq")
 """Values of `train.lora.init` whose adapter is not nothing at the start, and whose base is another for it."""
 

@@ -29,7 +29,7 @@ from edgeft.hf.models import (
 )
 from edgeft.hf.reporters import reporters, require_reporters
 from edgeft.hf.starts import start_adapter
-from edgeft.hf.streamed import load_tensors, quantized_names, rounding_of
+from edgeft.hf.streamed import load_tensors, planned_rounding, quantized_names, rounding_of
 from edgeft.hf.tokenizers import (
     encode,
     encode_more,
@@ -78,6 +78,7 @@ __all__ = [
     "open_tokenizer",
     "pick_device",
     "piece_reader",
+    "planned_rounding",
     "quantized_names",
     "quiet",
     "register_attention",

@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgeft.artifacts import Checkpoint
-from edgeft.config import MOVED_STARTS
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object, replacing, write_json
 from edgeft.hf.models import load_model
