@@ -132,9 +132,7 @@ def bench(options: argparse.Namespace, work: Path, clock: Clock) -> dict[str, An
         "settings": {name: str(value) for name, value in vars(options).items()},
         "training": json.loads((work / "adapter" / "training.json").read_text(encoding="utf-8")),
         "as_trained": {"exact": exact_share(held_out, as_trained), "loss": measured["loss_as_trained"]},
-        "float32": {
-            name: {k: v for k, v in one.items() if k != "quantized"} for name, one in measured["merged"].items()
-        },
+        "merged_in_float32": {name: {**one, "quantized": None} for name, one in measured["merged"].items()},
         "positions": measured["positions"],
         "rows": rows,
         "dequantized_against_original": between,

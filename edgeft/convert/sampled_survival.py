@@ -159,7 +159,7 @@ def sample_survival(
 
 
 def _planned(plan: Plan, found: Sequence[FoundTensor], dtype: str, planner: Planner) -> Mapping[str, str]:
-    """Returns the types of a file's tensors; none for a recipe that the planner refuses, which it says when it works."""
+    """Returns the types of a file's tensors; none for a recipe that the planner refuses, and says why in its turn."""
     try:
         return planned_types(plan, found, MATRIX_TYPES[dtype], planner)
     except EdgeftError:
