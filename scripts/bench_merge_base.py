@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgeft.artifacts import Checkpoint, GgufFile, Trained
 from edgeft.config import ConvertConfig, DatasetConfig, EvalConfig, LoraConfig, TrainConfig
@@ -35,7 +35,7 @@ from edgeft.files import write_json
 from edgeft.llamacpp import Engine
 from edgeft.metric import is_exact
 
-MERGE_BASES = ("original", "dequantized")
+MERGE_BASES: tuple[Literal["original", "dequantized"], ...] = ("original", "dequantized")
 _N_CTX = 512
 _MAX_NEW = 96
 _THREADS_EACH = 2
@@ -225,11 +225,15 @@ def _divergences(
     from edgeft.parity.merge_base import Candidate, measure_merge_bases
 
     candidates = {
-        name: Candidate(partial(load_merged, base, trained, name, device), lambda name=name: iter(files[name].items()))
+        name: Candidate(partial(load_merged, base, trained, name, device), partial(_each, files[name]))
         for name in MERGE_BASES
     }
     live = partial(hf.load_adapted, base, trained, device)
     return measure_merge_bases(live, candidates, TokenizedExamples(tokens.path / "evaluation"), work)
+
+
+def _each(files: Mapping[str, GgufFile]) -> Iterator[tuple[str, GgufFile]]:
+    yield from files.items()
 
 
 def _survival(base: Checkpoint, trained: Trained, types: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
@@ -288,7 +292,7 @@ def compared(records: Sequence[Record], before: Sequence[str], after: Sequence[s
 def mcnemar(won: int, lost: int) -> float:
     """Returns the probability of a difference at least so large when winning and losing are equally likely."""
     n = won + lost
-    tail = sum(math.comb(n, k) for k in range(min(won, lost) + 1)) / 2**n
+    tail: float = sum(math.comb(n, k) for k in range(min(won, lost) + 1)) / 2**n
     return min(1.0, 2 * tail)
 
 

@@ -18,6 +18,7 @@ from edgeft.progress import Progress
 if TYPE_CHECKING:
     from edgeft.convert import Planner
     from edgeft.convert.sampled_survival import SurvivalWarning
+    from edgeft.merge import MergeBase
     from edgeft.quantize import Recipe
     from edgeft.weights import BaseWeights, TunedWeights
 
@@ -164,7 +165,7 @@ def survival_warnings_of(places: Places, *, trained: bool) -> list[SurvivalWarni
     if not places.quantized_types or config.converter is not None:
         return []
     # One that is going to be measured is not known yet.
-    into = "dequantized" if config.merge_base == "dequantized" else "original"
+    into: MergeBase = "dequantized" if config.merge_base == "dequantized" else "original"
     if trained:
         weights: TunedWeights | BaseWeights = merged_weights(places.base, open_trained(places.trained), into)
     else:
