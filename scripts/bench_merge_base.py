@@ -224,7 +224,7 @@ def _divergences(
     from edgeft.merge import load_merged
     from edgeft.parity.merge_base import Candidate, measure_merge_bases
 
-    candidates = {
+    candidates: dict[str, Candidate] = {
         name: Candidate(partial(load_merged, base, trained, name, device), partial(_each, files[name]))
         for name in MERGE_BASES
     }
@@ -241,7 +241,7 @@ def _survival(base: Checkpoint, trained: Trained, types: Sequence[str]) -> dict[
     from edgeft.merge import merged_weights
     from edgeft.quantize import Recipe, plan_quantization
 
-    found = {}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for merge_base in MERGE_BASES:
         weights = merged_weights(base, trained, merge_base)
         measured = sample_survival(weights, base, types, lambda name: partial(plan_quantization, recipe=Recipe(name)))

@@ -91,8 +91,8 @@ def survival_warnings(
     """
     measured = sample_survival(weights, source, types, planner_of, dtype, progress)
     trained = isinstance(weights, TunedWeights)
-    # Without the grid a low share is no such loss: over a base rounded to NF4, 27 steps that changed the weights by 0.1%
-    # had shares of 0.5 to 2.6, as its few values all lie alike between the steps.
+    # Without the grid a low share is no such loss: over a base rounded to NF4, 27 steps that changed the weights by
+    # 0.1% had shares of 0.5 to 2.6, as its few values all lie alike between the steps.
     lost = {name: one for name, one in measured.items() if one.on_grid and one.survival.share < LEAST_SHARE}
     if not lost:
         return []
