@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from edgeft.artifacts import Checkpoint, Trained
+from edgeft.artifacts import METHOD_RECORD, Checkpoint, Trained
+from edgeft.config import MOVED_STARTS, PREFERRED_MERGE_BASE, TrainConfig
 from edgeft.device import Device, pick_device
-from edgeft.files import list_files, require_free_disk, write_json, write_text
+from edgeft.errors import EdgeftError
+from edgeft.files import list_files, read_object, require_free_disk, write_json, write_text
 from edgeft.given_template import GivenTemplate, given_template
 from edgeft.progress import Progress, silent
 from edgeft.weights import (
+    BaseWeights,
     CheckpointWeights,
     MergedWeights,
     RoundedWeights,
@@ -26,6 +29,7 @@ from edgeft.weights.saving import write_weights
 
 if TYPE_CHECKING:
     from edgeft.hf import PreTrainedModel
+    from edgeft.hf.streamed import Rounding
 
 MergeBase = Literal["original", "dequantized"]
 """Which weights an adapter is merged into: the base's own, or as training held them in 4 bits."""
@@ -96,11 +100,39 @@ def merged_weights(base: Checkpoint, trained: Trained, merge_base: MergeBase, de
         return MergedWeights(original, trained, device)
     from edgeft import hf
 
-    rounding = hf.rounding_of(trained)
+    return MergedWeights(_rounded(base, hf.rounding_of(trained)), trained, device)
+
+
+def untrained_weights(base: Checkpoint, config: TrainConfig, merge_base: MergeBase) -> BaseWeights:
+    """Returns what an adapter will be merged into that is trained by a configuration: see `merged_weights`."""
+    if merge_base == "original":
+        return CheckpointWeights(base)
+    from edgeft import hf
+
+    return _rounded(base, hf.planned_rounding(config))
+
+
+def _rounded(base: Checkpoint, rounding: Rounding | None) -> BaseWeights:
+    from edgeft import hf
+
+    original = CheckpointWeights(base)
     if rounding is None:
-        return MergedWeights(original, trained, device)
-    rounded = RoundedWeights(original, hf.quantized_names(base.config()), rounding, rounding.device)
-    return MergedWeights(rounded, trained, device)
+        return original
+    return RoundedWeights(original, hf.quantized_names(base.config()), rounding, rounding.device)
+
+
+def choose_merge_base(trained: Trained, wanted: MergeBase | None = None) -> MergeBase:
+    """Returns the `wanted` base, or without one what suits the training, as edgeft has recorded it beside the adapter.
+
+    That is `PREFERRED_MERGE_BASE` for an adapter that was trained over 4 bits, otherwise the original. Raises
+    EdgeftError when the rounded base is wanted for what was trained over another.
+    """
+    record = read_object(trained.path / METHOD_RECORD)
+    over_rounded = bool(record.get("quantization")) and record.get("init") not in MOVED_STARTS
+    if wanted == "dequantized" and record and not over_rounded:
+        what = "this was not trained over the base as 4 bits hold it"
+        raise EdgeftError(what, str(trained.path / METHOD_RECORD), "merge into the original base")
+    return wanted or (PREFERRED_MERGE_BASE if over_rounded else "original")
 
 
 def merging_device(wanted: Literal["auto", "cuda", "cpu"], where: str, base: Checkpoint) -> Device:

@@ -95,7 +95,7 @@ def _merge_figures(graph: Graph) -> dict[str, Any]:
 def _merge_bases(graph: Graph, type_name: str) -> dict[str, Any]:
     """Returns how far a file of each merge base is from the model as trained, where that was measured."""
     merged = read_object(graph.run.path("merge_base") / "merge.json").get("merged", {})
-    if graph.config.merge.base != "auto":
+    if graph.config.merge_base != "auto":
         return {}
     of_type = {name: figures.get("quantized", {}).get(type_name) for name, figures in merged.items()}
     return {name: figures for name, figures in of_type.items() if figures}
@@ -134,8 +134,8 @@ def describe(graph: Graph, name: str) -> str:
         figures = report["logits"]
         logits = f"mean KLD {figures['mean_kld']:.1e}, same top token {figures['top1']:.1%}" if figures else ""
         cause = f"{report['rung']}: {report['cause']}" if report["cause"] else ""
-        warnings = [f"warning: {one['rung']}: {one['cause']}" for one in report["warnings"]]
-        return f"{report['verdict']}: {'; '.join(text for text in (logits, cause, *warnings) if text)}"
+        warned = [f"warning: {one['rung']}: {one['cause']}" for one in report["warnings"]]
+        return f"{report['verdict']}: {'; '.join(text for text in (logits, cause, *warned) if text)}"
     if kind == "eval":
         scores = _read(folder / "eval.json")
         return f"{scores['exact_match']:.1%} exact of {scores['records']}, {scores['ended']:.1%} end by themselves"

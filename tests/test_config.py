@@ -36,6 +36,24 @@ def test_defaults(tmp_path: Path) -> None:
     assert (config.convert.dtype, config.train.device, config.dataset.over_length) == ("f16", "auto", "error")
 
 
+@pytest.mark.parametrize(
+    ("train", "merge", "expected"),
+    [
+        ("", "", "dequantized"),
+        ('method = "qdora"', "", "dequantized"),
+        ('method = "lora"', "", "original"),
+        ('method = "full"', "", "original"),
+        ('lora = { init = "pissa" }', "", "original"),
+        ("", 'base = "original"', "original"),
+        ("", 'base = "auto"', "auto"),
+    ],
+)
+def test_what_is_merged_into(tmp_path: Path, train: str, merge: str, expected: str) -> None:
+    """Unset, it is what the training computed with, where a merged model can have it."""
+    config = load_config(write(tmp_path, f"{MINIMAL}[train]\n{train}\n[merge]\n{merge}\n"))
+    assert config.merge_base == expected
+
+
 def test_everything_can_be_set_by_its_default(tmp_path: Path) -> None:
     """What the defaults print as is valid input: a file with every key written out means the same."""
     config = load_config(write(tmp_path))

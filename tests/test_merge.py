@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from tiny_model import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from edgeft.artifacts import BASE_RECORD, Adapter, Checkpoint
+from edgeft.artifacts import BASE_RECORD, METHOD_RECORD, Adapter, Checkpoint
 from edgeft.cli import main
 from edgeft.errors import EdgeftError
 from edgeft.files import write_json
-from edgeft.merge import merge, merging_device
+from edgeft.merge import choose_merge_base, merge, merged_weights, merging_device
 from edgeft.weights import CheckpointWeights, MergedWeights
 from edgeft.weights.saving import write_weights
 
@@ -208,3 +208,42 @@ def test_a_gpu_is_taken_where_it_is_worth_its_start(
     assert merging_device("auto", "", large) == "cuda"
     assert merging_device("auto", "", tiny_checkpoint) == "cpu"
     assert merging_device("cuda", "", tiny_checkpoint) == "cuda"
+
+
+MERGE_BASES = ("original", "dequantized")
+NF4 = {"type": "nf4", "double": True}
+
+
+def test_the_record_beside_an_adapter_says_what_to_merge_into(tmp_path: Path) -> None:
+    adapter = Adapter(tmp_path)
+    assert choose_merge_base(adapter) == "original"  # one that others have trained
+    assert choose_merge_base(adapter, "dequantized") == "dequantized"
+    write_json(tmp_path / METHOD_RECORD, {"method": "qlora", "init": "default", "quantization": NF4})
+    assert choose_merge_base(adapter) == "dequantized"
+    assert choose_merge_base(adapter, "original") == "original"
+    for record in (
+        {"method": "lora", "init": "default", "quantization": None},
+        {"method": "qlora", "init": "pissa", "quantization": NF4},
+    ):
+        write_json(tmp_path / METHOD_RECORD, record)
+        assert choose_merge_base(adapter) == "original"
+        with pytest.raises(EdgeftError, match="4 bits"):
+            choose_merge_base(adapter, "dequantized")
+
+
+def test_the_command_merges_into_what_training_saw(base: Checkpoint, tmp_path: Path) -> None:
+    """The rounded base and the adapter, as `merged_weights` gives them, which the tests of rounding hold to
+    bitsandbytes; and with --merge-base the original."""
+    adapter = make_adapter(base, tmp_path / "adapter")
+    record = {"method": "qlora", "init": "default", "quantization": NF4, "dtype": "float32"}
+    write_json(adapter.path / METHOD_RECORD, record)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    for merge_base, options in (("dequantized", []), ("original", ["--merge-base", "original"])):
+        out = tmp_path / merge_base
+        way = ["merge", str(base.path), str(adapter.path), "--out", str(out), *options]
+        result = CliRunner().invoke(main, way, catch_exceptions=False)
+        assert ("4 bits" in result.output) == (merge_base == "dequantized")
+        expected = merged_weights(base, adapter, "dequantized" if merge_base == "dequantized" else "original")
+        assert torch.equal(load_file(out / "model.safetensors")[name], expected.read(name))
+    one, other = (load_file(tmp_path / merge_base / "model.safetensors")[name] for merge_base in MERGE_BASES)
+    assert not torch.equal(one, other)

@@ -99,13 +99,14 @@ def _costs(output: Output, chosen: list[Passage], asked: dict[str, Any]) -> list
     from edgeft import hf
     from edgeft.convert import tensor_names
     from edgeft.imatrix_file import read_imatrix
-    from edgeft.merge import load_merged
+    from edgeft.merge import choose_merge_base, load_merged
     from edgeft.quantize.sensitivity import measure_sensitivity
 
     checkpoint, device = checkpoint_named(asked["model"]), hf.pick_device("auto")
     load = partial(hf.load_model, checkpoint, device, torch.float32)
     if asked["adapter"] is not None:
-        load = partial(load_merged, checkpoint, open_trained(asked["adapter"]), "original", device)
+        trained = open_trained(asked["adapter"])
+        load = partial(load_merged, checkpoint, trained, choose_merge_base(trained), device)
     importance = {} if asked["imatrix_path"] is None else read_imatrix(asked["imatrix_path"]).means()
     with output.progress("sensitivity") as progress:
         return measure_sensitivity(load, tensor_names(checkpoint), chosen, importance, progress)

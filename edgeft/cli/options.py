@@ -34,6 +34,11 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True, help="where it computes"
 )
+merge_base_option = click.option(
+    "--merge-base",
+    type=click.Choice(["original", "dequantized"]),
+    help="weights to merge into: the base's own, or rounded to 4 bits as training saw them; unset: what suits it",
+)
 config_option = click.option(
     "-c", "--config", "config_path", type=FILE, default=Path("edgeft.toml"), show_default=True, help="configuration"
 )

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from edgeft.artifacts import GgufFile, Tokens, open_trained
+from edgeft.artifacts import Checkpoint, GgufFile, Tokens, open_trained
 from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
-from edgeft.cli.recipes import recipe_options, recipes, targets
+from edgeft.cli.recipes import recipe_options, recipes, targets, warn_of_rounding
 from edgeft.config import ImatrixConfig
 from edgeft.console import Output
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import human_size, json_text
+
+if TYPE_CHECKING:
+    from edgeft.quantize import Recipe
+    from edgeft.weights import TunedWeights
+
+_ON_GRID: Final = 0.05
+_NEAR_GRID: Final = 0.6
+"""Times the rounding error of ordinary weights. A base on the grid of Q4_1 that a training has moved has 0.3 to 0.6."""
 
 
 def _at_least(key: str) -> click.IntRange:
@@ -86,7 +95,7 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
     """Quantizes the GGUF file SOURCE, and tells what each file takes on a device."""
     if (asked["base"] is None) != (asked["adapter"] is None):
         raise click.UsageError("--base and --adapter go together")
-    from edgeft.quantize import footprint, how_many_at_once, quantize_several
+    from edgeft.quantize import footprint, how_many_at_once, quantize_several, rounding_of_source
 
     output = Output()
     gguf = GgufFile.open(source)
@@ -94,6 +103,11 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
     files = targets(out, source.stem, asked_for)
     rows: list[dict[str, Any]] = []
     problems: list[Problem] = []
+    tuned = None if asked["base"] is None else _tuned(asked["base"], asked["adapter"])
+    if not as_json and tuned is not None:
+        warn_of_rounding(output, *tuned, asked_for)
+    elif not as_json:
+        output.checks(_on_grid(gguf, asked_for, rounding_of_source))
     with output.progresses([f"quantize {recipe.file_type}" for recipe in asked_for]) as progress:
         at_once = how_many_at_once(gguf, len(files))
         made = quantize_several(gguf, list(zip(asked_for, files, strict=True)), threads, progress, at_once)
@@ -103,8 +117,8 @@ def quantize(source: Path, types: tuple[str, ...], out: Path, threads: int, as_j
             continue
         taken = asdict(footprint(smaller, asked["n_ctx"]))
         rows.append({"type": recipe.file_type, "file": str(target), **taken})
-        if asked["base"] is not None:
-            left = _survival(output, asked["base"], asked["adapter"], gguf, smaller)
+        if tuned is not None:
+            left = _survival(output, *tuned, gguf, smaller)
             rows[-1] |= {"survival": left["overall"]}
     if as_json:
         click.echo(json_text(rows))
@@ -127,13 +141,41 @@ def _tell(output: Output, gguf: GgufFile, rows: list[dict[str, Any]], asked: dic
             output.line(f"{place}.survival.json: {describe_survival({'overall': row['survival']})}")
 
 
-def _survival(output: Output, base: str, adapter: Path, source: GgufFile, gguf: GgufFile) -> dict[str, Any]:
+def _on_grid(
+    gguf: GgufFile, recipes: Sequence[Recipe], measure: Callable[[GgufFile, Recipe], tuple[float, float]]
+) -> list[tuple[str, str, str, str]]:
+    """Returns a row for each type on whose grid a file of unknown origin lies already, or nearly."""
+    rows = []
+    for recipe in recipes:
+        try:
+            error, ordinary = measure(gguf, recipe)
+        except (EdgeftError, ValueError, IndexError):
+            continue  # quantizing says what is wrong
+        name = f"rounding to {recipe.file_type}"
+        if error < _ON_GRID * ordinary:
+            what = f"changes the weights by {error:.2%}, where other models have {ordinary:.0%}: they lie on its grid"
+            rows.append((name, "", f"{what}, so nothing is lost here; what a training has changed was lost before", ""))
+        elif error < _NEAR_GRID * ordinary:
+            what = f"changes the weights by {error:.2%}, where other models have {ordinary:.0%}: they lie near its grid"
+            remedy = "measure how much survives: --base and --adapter; or take another type"
+            rows.append((name, "warn", f"{what}, and if a training has moved them off, it is rounded away", remedy))
+    return rows
+
+
+def _tuned(base: str, adapter: Path) -> tuple[TunedWeights, Checkpoint]:
+    """Returns what an adapter makes of its base, and the base."""
+    from edgeft.merge import choose_merge_base, merged_weights
+
+    checkpoint, trained = checkpoint_named(base), open_trained(adapter)
+    return merged_weights(checkpoint, trained, choose_merge_base(trained)), checkpoint
+
+
+def _survival(
+    output: Output, weights: TunedWeights, checkpoint: Checkpoint, source: GgufFile, gguf: GgufFile
+) -> dict[str, Any]:
     """Measures what a file has left of the training, and says so beside it."""
     from edgeft.convert.survival import measure_survival
-    from edgeft.merge import merged_weights
 
-    checkpoint = checkpoint_named(base)
-    weights = merged_weights(checkpoint, open_trained(adapter), "original")
     report = gguf.path.with_name(f"{gguf.path.name}.survival.json")
     with output.progress("survival") as progress:
         return measure_survival(weights, checkpoint, gguf, report, progress, unquantized=source)

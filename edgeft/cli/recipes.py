@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,10 @@ from edgeft.errors import EdgeftError, Problem
 from edgeft.quant_types import canonical_type
 
 if TYPE_CHECKING:
+    from edgeft.artifacts import Checkpoint
+    from edgeft.console import Output
     from edgeft.quantize import Recipe
+    from edgeft.weights import TunedWeights
 
 _OPTIONS = (
     click.option("--imatrix", "imatrix_path", type=FILE, help="an importance matrix"),
@@ -55,3 +60,24 @@ def targets(out: Path, stem: str, made: Sequence[Recipe]) -> list[Path]:
     )
     found[0].parent.mkdir(parents=True, exist_ok=True)
     return found
+
+
+def warn_of_rounding(
+    output: Output, weights: TunedWeights, source: Checkpoint, made: Sequence[Recipe], dtype: str = "f16"
+) -> None:
+    """Says which of the files will lack much of the training, before they are made; `source` is the base."""
+    from edgeft.convert.sampled_survival import survival_warnings
+    from edgeft.quantize import Recipe, plan_quantization
+
+    by_name = {recipe.file_type: replace(recipe, imatrix=None) for recipe in made}
+    with output.progress("rounding") as progress:
+        found = survival_warnings(
+            weights,
+            source,
+            list(by_name),
+            lambda name: partial(plan_quantization, recipe=by_name.get(name, Recipe(name))),
+            dtype,
+            progress,
+        )
+    if found:
+        output.checks([(f"training in {one.type_name}", "warn", one.what, one.remedy) for one in found])

@@ -14,7 +14,7 @@ from edgeft.cli.options import FOLDER, config_option, set_option, shown
 from edgeft.config import load_config
 from edgeft.config_text import to_toml
 from edgeft.console import Output
-from edgeft.doctor import check_configuration, examine
+from edgeft.doctor import check_configuration, examine, survival_checks
 from edgeft.errors import GateError, Problem
 from edgeft.files import human_size, write_text
 from edgeft.graph import Graph
@@ -82,7 +82,8 @@ def _forecast(graph: Graph, stages: set[str], output: Output) -> None:
         if "train" in stages:
             rows += zip(("training", "memory", "time"), repeat(""), expected.lines(), repeat(""), strict=False)
         rows.append(("disk", "", f"at most {human_size(written)} to write", ""))
-    rows += [(check.name, check.state, check.found, check.remedy) for check in checks if check.state == "fail"]
+    told = (check for check in checks if check.state == "fail" or check.name.startswith("training in "))
+    rows += [(check.name, check.state, check.found, check.remedy) for check in told]
     output.line("")
     output.checks(rows)
 
@@ -97,14 +98,31 @@ def _keep_config(graph: Graph) -> None:
 def _execute(pipeline: Pipeline, steps: Sequence[Step], output: Output) -> bool:
     """Makes what has to be made, a line for each; returns whether there was anything."""
     todo = [step for step in steps if step.why]
+    quantizes = any(step.node.name.startswith("quantized/") for step in todo)
+    trains = any(step.node.name == "adapter" for step in todo)
+    if quantizes:
+        _warn_of_rounding(pipeline.graph, output, trained=not trains)
     for step in todo:
         with output.progress(step.node.name) as progress:
             seconds = pipeline.execute(step, progress)
+        if quantizes and step.node.name == "adapter":
+            _warn_of_rounding(pipeline.graph, output, trained=True)
         if seconds is None:
             output.line(f"{step.node.name:<18} unchanged")
         else:
             output.line(f"{step.node.name:<18} {seconds:6.1f} s  {describe(pipeline.graph, step.node.name)}")
     return bool(todo)
+
+
+def _warn_of_rounding(graph: Graph, output: Output, *, trained: bool) -> None:
+    """Says which files will lack much of the training, before they are made."""
+    output.checks(
+        [
+            (check.name, check.state, check.found, check.remedy)
+            for check in survival_checks(graph, trained=trained)
+            if check.state == "warn"
+        ]
+    )
 
 
 @click.command()

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import click
 
 from edgeft.artifacts import open_trained
-from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, device_option, shown
-from edgeft.cli.recipes import recipe_options, recipes, targets
+from edgeft.cli.options import FOLDER, SIZE, checkpoint_named, device_option, merge_base_option, shown
+from edgeft.cli.recipes import recipe_options, recipes, targets, warn_of_rounding
 from edgeft.config import ConvertConfig
 from edgeft.console import Output
 from edgeft.errors import Problem
@@ -21,21 +21,33 @@ from edgeft.files import human_size, json_text, making_folder, require_writable
 @click.argument("base", type=str)
 @click.argument("adapter", type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="folder of the merged checkpoint; must not exist")
+@merge_base_option
 @device_option
-def merge(base: str, adapter: Path, out: Path, device: Literal["auto", "cuda", "cpu"]) -> None:
+def merge(
+    base: str,
+    adapter: Path,
+    out: Path,
+    merge_base: Literal["original", "dequantized"] | None,
+    device: Literal["auto", "cuda", "cpu"],
+) -> None:
     """Folds the adapter folder ADAPTER into the checkpoint BASE (a folder or a hub id), tensor by tensor.
 
     What was trained whole (train.method = "full") passes through and gets the base's tokenizer.
     """
-    from edgeft.merge import merge as fold
-    from edgeft.merge import merging_device
+    from edgeft.merge import choose_merge_base, merged_weights, merging_device, write_merged
 
     output = Output()
     with making_folder(out) as partial, output.progress("merge") as progress:
-        source = checkpoint_named(base)
-        chosen = merging_device(device, "--device", source)
-        fold(source, open_trained(adapter), partial, progress, chosen)
-    output.line(f"{shown(out.absolute())}: merged")
+        source, trained = checkpoint_named(base), open_trained(adapter)
+        into = choose_merge_base(trained, merge_base)
+        weights = merged_weights(source, trained, into, merging_device(device, "--device", source))
+        write_merged(weights, source, partial, progress)
+    output.line(f"{shown(out.absolute())}: merged{_into(into)}")
+
+
+def _into(merge_base: str) -> str:
+    """Returns what was merged into, where that is not the base as it is."""
+    return "" if merge_base == "original" else " into the base as 4 bits held it in training"
 
 
 @click.command()
@@ -48,6 +60,7 @@ def merge(base: str, adapter: Path, out: Path, device: Literal["auto", "cuda", "
 @click.option("--type", "types", multiple=True, help="quantize on the way, from --dtype, as Q4_K_M; repeatable")
 @recipe_options
 @click.option("--name", help="the model's name in the file")
+@merge_base_option
 @click.option("--split-max-size", type=SIZE, default=0, help="as 2G or 500M: several files, each up to this size")
 @device_option
 @click.option("--converter", help='a llama.cpp checkout whose converter to run, or "fetched"; for other architectures')
@@ -58,19 +71,22 @@ def convert(
     dtype: Literal["f32", "f16", "bf16"],
     types: tuple[str, ...],
     name: str | None,
+    merge_base: Literal["original", "dequantized"] | None,
     split_max_size: int,
     device: Literal["auto", "cuda", "cpu"],
     converter: str | None,
     **asked: Any,
 ) -> None:
     """Converts MODEL (a checkpoint folder or a hub id) to a GGUF file, with --type to a quantized one at once."""
+    if merge_base is not None and adapter is None:
+        raise click.UsageError("--merge-base goes with --adapter")
     if not types and any(asked.values()):
         raise click.UsageError("options of quantization go with --type")
     from edgeft.convert import Origin, Planner
     from edgeft.convert import convert as write_gguf
-    from edgeft.merge import merged_weights, merging_device
+    from edgeft.merge import choose_merge_base, merged_weights, merging_device
     from edgeft.quantize import plan_quantization
-    from edgeft.weights import CheckpointWeights, Weights
+    from edgeft.weights import CheckpointWeights, TunedWeights, Weights
 
     output = Output()
     made = recipes(types, asked)
@@ -80,12 +96,14 @@ def convert(
     if adapter is None:
         weights: Weights = CheckpointWeights(source)
     else:
-        chosen = merging_device(device, "--device", source)
-        weights = merged_weights(source, open_trained(adapter), "original", chosen)
+        chosen, trained = merging_device(device, "--device", source), open_trained(adapter)
+        weights = merged_weights(source, trained, choose_merge_base(trained, merge_base), chosen)
     origin = None if adapter is None else Origin(model, source.path, adapter)
     config = ConvertConfig(dtype=dtype, name=name, converter=converter)
     planners: list[Planner | None] = [partial(plan_quantization, recipe=recipe) for recipe in made]
     files = targets(out, name or source.path.resolve().name, made) if made else [out]
+    if isinstance(weights, TunedWeights) and made and converter is None:
+        warn_of_rounding(output, weights, source, made, dtype)
     for target, planner in zip(files, planners or [None], strict=True):
         warnings: list[Problem] = []
         with output.progress("convert") as progress:

@@ -5,6 +5,7 @@ from edgeft.config.quantizing import ImatrixConfig, QuantizeConfig
 from edgeft.config.section import Section
 from edgeft.config.sections import (
     COMPRESSED_SUFFIXES,
+    PREFERRED_MERGE_BASE,
     RECORD_SUFFIXES,
     Config,
     ConvertConfig,
@@ -15,10 +16,12 @@ from edgeft.config.sections import (
     ParityThresholds,
     SourceConfig,
 )
-from edgeft.config.training import Ia3Config, LoraConfig, QuantizationConfig, TrainConfig
+from edgeft.config.training import MOVED_STARTS, Ia3Config, LoraConfig, QuantizationConfig, TrainConfig
 
 __all__ = [
     "COMPRESSED_SUFFIXES",
+    "MOVED_STARTS",
+    "PREFERRED_MERGE_BASE",
     "RECORD_SUFFIXES",
     "Config",
     "ConvertConfig",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -17,6 +17,10 @@ _DATASET_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?(@[\w.-]+)?")
 RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
 """Names of files of records end so, or so and then in one of `COMPRESSED_SUFFIXES`."""
 COMPRESSED_SUFFIXES = (".gz", ".zst")
+
+
+PREFERRED_MERGE_BASE: Final[Literal["original", "dequantized"]] = "dequantized"
+"""What an adapter that was trained over 4 bits is merged into where nothing else is said. docs/merging.md has why."""
 
 
 class ModelConfig(Section):
@@ -89,10 +93,11 @@ class DatasetConfig(Section):
 class MergeConfig(Section):
     """Which weights the adapter is merged into."""
 
-    base: Literal["original", "dequantized", "auto"] = Field(
-        "original",
-        description="`dequantized`: rounded to 4 bits, as training saw them; `auto`: the one that is measured to be "
-        "nearer to the model as trained in the files that are asked for",
+    base: Literal["original", "dequantized", "auto"] | None = Field(
+        None,
+        description="`original`: the base's own; `dequantized`: rounded to 4 bits, as training saw them; `auto`: the "
+        "one that is measured to be nearer to the model as trained in the files that are asked for; unset: "
+        f"`{PREFERRED_MERGE_BASE}` for `qlora` and `qdora`, unless the start changes the base, otherwise `original`",
     )
 
 
@@ -226,6 +231,13 @@ class Config(Section):
         if self.parity.differing_texts is not None:
             return self.parity
         return self.parity.model_copy(update={"differing_texts": self.convert.differing_texts})
+
+    @property
+    def merge_base(self) -> Literal["original", "dequantized", "auto"]:
+        """What the adapter is merged into: as `merge.base` says, or unset what suits the training."""
+        if self.merge.base is not None:
+            return self.merge.base
+        return PREFERRED_MERGE_BASE if self.train.keeps_rounded_base else "original"
 
     def path(self, relative: str) -> Path:
         """Returns a path of the configuration, resolved against the configuration file's folder."""

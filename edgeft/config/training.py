@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from edgeft.config.section import Section
+
+MOVED_STARTS: Final = ("pissa", "pissa_niter_4", "pissa_niter_16", "olora", "loftq")
+"""Values of `train.lora.init` whose adapter is not nothing at the start, and whose base is another for it."""
 
 
 class QuantizationConfig(Section):
@@ -120,3 +123,8 @@ class TrainConfig(Section):
     def quantized(self) -> bool:
         """Whether the base's linear layers are kept in 4 bits."""
         return self.method in ("qlora", "qdora")
+
+    @property
+    def keeps_rounded_base(self) -> bool:
+        """Whether what is trained is an update of the base as 4 bits hold it, so that it can be merged into that."""
+        return self.quantized and self.lora.init not in MOVED_STARTS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from gguf import MODEL_ARCH_NAMES, GGUFWriter
 
 from edgeft.artifacts import Checkpoint, GgufFile, plain_name
@@ -19,8 +17,8 @@ from edgeft.convert.coding import Coding, unquantized
 from edgeft.convert.families import plan_of
 from edgeft.convert.metadata import Origin, add_metadata
 from edgeft.convert.plan import FoundTensor, Plan
-from edgeft.convert.quantized import Planner, ask, quantized_writer, recoded, write_header
-from edgeft.convert.tensors import F32, FILE_TYPES, MATRIX_TYPES, stored_type, value_type
+from edgeft.convert.quantized import Planner, add_tensor_infos, ask, quantized_writer, recoded, write_header
+from edgeft.convert.tensors import FILE_TYPES, MATRIX_TYPES, stored_type, value_type
 from edgeft.convert.tokenizer import ProvedTokenizer, prove_tokenizer
 from edgeft.convert.upstream import default_cache, find_converter, require_known, run_converter
 from edgeft.convert.writing import write_tensors
@@ -170,7 +168,7 @@ def _prepare(
     ]
     writer.arch = MODEL_ARCH_NAMES[plan.arch]
     writer.add_architecture()
-    _add_tensor_infos(writer, plan, found)
+    add_tensor_infos(writer, plan, found)
     add_metadata(writer, source.path, config, FILE_TYPES[config.dtype], origin)
     for key, value in plan.keys.items():
         writer.add_key_value(key, value, value_type(value))
@@ -180,12 +178,3 @@ def _prepare(
     tokenizer = prove_tokenizer(source.path, text_config, plan.vocab_size, name, config, records, tuned=tuned)
     tokenizer.add_to(writer)
     return _Prepared(writer, plan, found, tokenizer)
-
-
-def _add_tensor_infos(writer: GGUFWriter, plan: Plan, tensors: Sequence[tuple[FoundTensor, Coding]]) -> None:
-    for name, tensor in plan.generated.items():
-        writer.add_tensor_info(name, tuple(tensor.shape), np.dtype(F32.numpy), tensor.nbytes, F32.ggml)
-    for found, coding in tensors:
-        name, shape = found.planned.name, found.planned.shape
-        size_bytes = coding.size_bytes(math.prod(shape))
-        writer.add_tensor_info(name, shape, np.dtype(coding.rounded.numpy), size_bytes, coding.ggml_type)

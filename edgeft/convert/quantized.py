@@ -8,18 +8,18 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import MODEL_ARCH_NAMES, GGUFWriter
 
 from edgeft.artifacts import GgufFile
-from edgeft.convert.coding import Coding
-from edgeft.convert.plan import FoundTensor
-from edgeft.convert.tensors import value_type
+from edgeft.convert.coding import Coding, unquantized
+from edgeft.convert.plan import FoundTensor, Plan
+from edgeft.convert.tensors import F32, StoredType, stored_type, value_type
 from edgeft.errors import EdgeftError, Problem
 from edgeft.llamacpp.quantizer import QuantizationPlan
 
@@ -41,6 +41,30 @@ def ask(planner: Planner, writer: GGUFWriter) -> QuantizationPlan:
         sizes = [GGUFWriter.ggml_pad(info.nbytes, header.data_alignment) for info in header.tensors[0].values()]
         os.truncate(path, GGUFWriter.ggml_pad(path.stat().st_size, header.data_alignment) + sum(sizes))
         return planner(GgufFile(path))
+
+
+def add_tensor_infos(writer: GGUFWriter, plan: Plan, tensors: Sequence[tuple[FoundTensor, Coding]]) -> None:
+    """Adds to a writer what it has to know of each tensor before there is a weight."""
+    for name, tensor in plan.generated.items():
+        writer.add_tensor_info(name, tuple(tensor.shape), np.dtype(F32.numpy), tensor.nbytes, F32.ggml)
+    for found, coding in tensors:
+        name, shape = found.planned.name, found.planned.shape
+        size_bytes = coding.size_bytes(math.prod(shape))
+        writer.add_tensor_info(name, shape, np.dtype(coding.rounded.numpy), size_bytes, coding.ggml_type)
+
+
+def planned_types(
+    plan: Plan, tensors: Sequence[FoundTensor], matrix_type: StoredType, planner: Planner
+) -> Mapping[str, str]:
+    """Returns the type of each tensor in a quantized file, by its name; raises EdgeftError as the planner does."""
+    writer = GGUFWriter(None, "")
+    writer.arch = MODEL_ARCH_NAMES[plan.arch]
+    writer.add_architecture()
+    for key, value in plan.keys.items():
+        writer.add_key_value(key, value, value_type(value))
+    codings = (unquantized(stored_type(one.planned.name, one.planned.shape, matrix_type)) for one in tensors)
+    add_tensor_infos(writer, plan, list(zip(tensors, codings, strict=True)))
+    return ask(planner, writer).types
 
 
 def write_header(writer: GGUFWriter, path: Path) -> None:

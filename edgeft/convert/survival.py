@@ -55,17 +55,42 @@ class Survival:
     norm_ratio: float
     unchanged_codes: float | None
 
+    @property
+    def share(self) -> float:
+        """The projection of what is left on what was trained, over its size: what rounding keeps on the average."""
+        return self.cosine * self.norm_ratio
 
-class _Sums:
+
+class SurvivalSums:
+    """What `Survival` is computed from, over rows and tensors."""
+
     def __init__(self) -> None:
         self.product = self.trained = self.left = 0.0
         self.codes = self.unchanged = 0
 
-    def add(self, other: _Sums) -> None:
+    @classmethod
+    def of(
+        cls,
+        without: npt.NDArray[np.uint8],
+        with_training: npt.NDArray[np.uint8],
+        trained: npt.NDArray[np.float64],
+        kind: GGMLQuantizationType,
+    ) -> SurvivalSums:
+        """Returns those of rows quantized without and with the training, which has added `trained` to them."""
+        left = dequantize(with_training, kind).astype(np.float64) - dequantize(without, kind)
+        sums = cls()
+        sums.product, sums.trained, sums.left = (float(np.vdot(a, b)) for a, b in _pairs(left, trained))
+        if kind.name in _CODES:
+            sums.codes, sums.unchanged = left.size, _unchanged(without, with_training, kind)
+        return sums
+
+    def add(self, other: SurvivalSums) -> None:
+        """Adds those of other rows."""
         for name in ("product", "trained", "left", "codes", "unchanged"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def result(self) -> Survival:
+        """Returns the figures."""
         share = self.unchanged / self.codes if self.codes else None
         norms = (self.left * self.trained) ** 0.5
         cosine = self.product / norms if norms else 0.0
@@ -96,7 +121,7 @@ def measure_survival(
         if weights.adapted.issuperset(tensor.sources) and stored[tensor.planned.name].tensor_type.name in PLAIN_TYPES
     ]
     rounded = _rounded_types(unquantized)
-    overall, tensors = _Sums(), {}
+    overall, tensors = SurvivalSums(), {}
     for done, tensor in enumerate(found):
         progress(done, len(found), tensor.planned.name)
         kind = stored[tensor.planned.name].tensor_type
@@ -121,7 +146,7 @@ def _rounded_types(unquantized: GgufFile | Literal["f32", "f16", "bf16"]) -> Cal
     return lambda tensor: by_kind.get(kinds[tensor.name], torch.float16)
 
 
-def _measure(weights: TunedWeights, found: FoundTensor, stored: ReaderTensor, rounded: torch.dtype) -> _Sums:
+def _measure(weights: TunedWeights, found: FoundTensor, stored: ReaderTensor, rounded: torch.dtype) -> SurvivalSums:
     kind, width = stored.tensor_type, found.planned.shape[-1]
     before, after = (
         found.planned.make(*parts).reshape(-1, width)
@@ -133,12 +158,7 @@ def _measure(weights: TunedWeights, found: FoundTensor, stored: ReaderTensor, ro
     # llama.cpp quantizes what the unquantized file holds.
     without = quantize_rows(before[picked].float().to(rounded).float().numpy(), kind.name)
     with_training = stored.data.reshape(len(before), -1)[chosen]
-    left = dequantize(with_training, kind).astype(np.float64) - dequantize(without, kind)
-    sums = _Sums()
-    sums.product, sums.trained, sums.left = (float(np.vdot(a, b)) for a, b in _pairs(left, trained))
-    if kind.name in _CODES:
-        sums.codes, sums.unchanged = left.size, _unchanged(without, with_training, kind)
-    return sums
+    return SurvivalSums.of(without, with_training, trained, kind)
 
 
 def _pairs(left: npt.NDArray[np.float64], trained: npt.NDArray[np.float64]) -> Iterator[tuple[Any, Any]]:

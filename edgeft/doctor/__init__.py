@@ -1,6 +1,6 @@
 """Before step 0: whether a configuration will work on this machine, what it needs, and how long it takes."""
 
-from edgeft.doctor.checks import Check, check_configuration, check_machine
+from edgeft.doctor.checks import Check, check_configuration, check_machine, survival_checks
 from edgeft.doctor.forecast import Forecast, forecast
 from edgeft.doctor.machine import Gpu, LlamaCpp, Machine, examine, examine_llama_cpp
 
@@ -15,4 +15,5 @@ __all__ = [
     "examine",
     "examine_llama_cpp",
     "forecast",
+    "survival_checks",
 ]

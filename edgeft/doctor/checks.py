@@ -12,7 +12,7 @@ from edgeft.doctor.forecast import Forecast, forecast
 from edgeft.doctor.machine import DEVICE_LIBRARIES, TRAIN_LIBRARIES, LlamaCpp, Machine, product_rate
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size, read_object
-from edgeft.graph import Graph, require_method_possible, require_sources
+from edgeft.graph import Graph, require_method_possible, require_sources, survival_warnings_of
 
 State = Literal["ok", "warn", "fail"]
 _PYTHON = (3, 11)
@@ -60,6 +60,8 @@ def check_configuration(
     checks.append(_convertible(graph, config_json, machine))
     if machine.can_train and _is_there(graph) and all(check.state != "fail" for check in checks):
         checks += _method(graph)
+        if all(check.state != "fail" for check in checks):
+            checks += survival_checks(graph)
     try:
         expected = forecast(graph, config_json, machine, rate)
     except EdgeftError as error:
@@ -188,6 +190,20 @@ def _method(graph: Graph) -> Iterator[Check]:
     except EdgeftError as error:
         for problem in error.problems:
             yield Check(problem.where or "train", "fail", problem.what, problem.remedy)
+
+
+def survival_checks(graph: Graph, *, trained: bool | None = None) -> list[Check]:
+    """Checks whether the types that are asked for keep the training: that of this run, or one that is not made yet.
+
+    `trained` says whether it is made; None: whether there is one in the run.
+    """
+    made = graph.run.manifest("adapter") is not None if trained is None else trained
+    found = survival_warnings_of(graph, trained=made)
+    if found:
+        return [Check(f"training in {one.type_name}", "warn", one.what, one.remedy) for one in found]
+    types = ", ".join(graph.quantized_types)
+    what = "this training" if made else "a training of this base"
+    return [Check("rounding", "ok", f"{types}: keeps {what}")] if types and graph.config.converter is None else []
 
 
 def _resources(graph: Graph, expected: Forecast, machine: Machine) -> Iterator[Check]:

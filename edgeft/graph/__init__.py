@@ -8,6 +8,7 @@ from edgeft.graph.preconditions import (
     require_sources,
     require_trainable,
 )
+from edgeft.graph.quantizing import survival_warnings_of
 
 __all__ = [
     "STAGES",
@@ -17,4 +18,5 @@ __all__ = [
     "require_method_possible",
     "require_sources",
     "require_trainable",
+    "survival_warnings_of",
 ]

@@ -42,6 +42,11 @@ class Graph(Places):
     def _n_ctx(self) -> int:
         return self.config.dataset.max_tokens + max(self.config.eval.max_new_tokens, self.config.parity.max_new_tokens)
 
+    @property
+    def _merging(self) -> dict[str, str]:
+        """What is merged into, where it is not the base as it is."""
+        return {} if self.config.merge_base == "original" else {"merge_base": self.config.merge_base}
+
     # What they are made from
 
     def nodes(self) -> Iterator[Node]:
@@ -79,8 +84,8 @@ class Graph(Places):
             "adapter", "train", self._make_adapter, ("tokens",), training, base, resumable=True, open_until_used=unused
         )
         merged_from: tuple[str, ...] = ("adapter",)
-        merging = config.merge.model_dump(exclude_defaults=True) | named
-        if config.merge.base == "auto":
+        merging = self._merging | named
+        if config.merge_base == "auto":
             measured, texts = named | recipes_of(config, self.fixed_types), base | imatrix_text(config)
             yield Node("merge_base", "merge", self._make_merge_base, ("tokens", "adapter"), measured, texts)
             merged_from = ("adapter", "merge_base")
@@ -95,8 +100,7 @@ class Graph(Places):
 
     def _checks(self, base: dict[str, Path], named: dict[str, str], recorded_from: tuple[str, ...]) -> Iterator[Node]:
         parity, evaluation = self.config.parity, self.config.eval
-        recorded = parity.model_dump(include=_RECORDED) | named
-        recorded |= self.config.merge.model_dump(exclude_defaults=True)
+        recorded = parity.model_dump(include=_RECORDED) | named | self._merging
         yield Node("reference", "reference", self._make_reference, recorded_from, recorded, base)
         limits = self.config.checking.model_dump(mode="json", exclude=_RECORDED)
         for name in self.file_types:
@@ -186,7 +190,9 @@ class Graph(Places):
         parity, device = self.config.parity, hf.pick_device(self.config.train.device)
         live = (self.base, open_trained(self.trained))
         path = out / self.reference.path.name
-        model = MergedModel(partial(load_merged, *live, self.merge_base, device), self.merged_weights())
+        merged_into = self.merge_base if self.config.train.keeps_rounded_base else None
+        load = partial(load_merged, *live, self.merge_base, device)
+        model = MergedModel(load, self.merged_weights(), merged_into)
         record_reference(self.base, live, self._tests(parity.records), parity, device, path, progress, model)
 
     def _checker(self, type_name: str) -> Callable[[Path, Progress], object]:

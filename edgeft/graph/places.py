@@ -130,7 +130,7 @@ class Places:
     @property
     def merge_base(self) -> MergeBase:
         """The base that the adapter is merged into, measured where it is to be."""
-        wanted = self.config.merge.base
+        wanted = self.config.merge_base
         return read_object(self.run.path("merge_base") / "merge.json")["base"] if wanted == "auto" else wanted
 
     def own_records(self) -> list[Record]:

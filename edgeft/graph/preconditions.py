@@ -34,7 +34,7 @@ def require_method_possible(graph: Graph) -> None:
     from edgeft import hf
     from edgeft.train.methods import require_method
 
-    require_method(graph.base, graph.config.train, graph.config.merge.base)
+    require_method(graph.base, graph.config.train, graph.config.merge_base)
     hf.require_reporters(graph.config.train.report_to)
 
 

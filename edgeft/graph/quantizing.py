@@ -18,7 +18,11 @@ from edgeft.progress import Progress
 from edgeft.rundir import write_warnings
 
 if TYPE_CHECKING:
+    from edgeft.convert import Planner
+    from edgeft.convert.sampled_survival import SurvivalWarning
+    from edgeft.merge import MergeBase
     from edgeft.quantize import Recipe
+    from edgeft.weights import BaseWeights, TunedWeights
 
 
 _RECIPE = ("imatrix", "tensor_types", "output_type", "embedding_type", "pure")
@@ -152,6 +156,31 @@ def _fit(places: Places, name: str, out: Path, progress: Progress) -> None:
     fitted = quantize_to_budget(source, costs, budget, measure, path, _imatrix(places), settings.threads, progress)
     write_json(out / "fit.json", fitted.figures())
     _survival(places, fitted.gguf, out)
+
+
+def survival_warnings_of(places: Places, *, trained: bool) -> list[SurvivalWarning]:
+    """Returns a warning for each type of this run that rounds its training away, before a file of it is made.
+
+    Measured of what was `trained`; else of the base, for a training that is not made yet.
+    """
+    from edgeft.convert.sampled_survival import survival_warnings
+    from edgeft.merge import merged_weights, untrained_weights
+    from edgeft.quantize import Recipe, plan_quantization
+
+    config = places.config
+    if not places.quantized_types or config.converter is not None:
+        return []
+    # One that is going to be measured is not known yet.
+    into: MergeBase = "dequantized" if config.merge_base == "dequantized" else "original"
+    if trained:
+        weights: TunedWeights | BaseWeights = merged_weights(places.base, open_trained(places.trained), into)
+    else:
+        weights = untrained_weights(places.base, config.train, into)
+
+    def planner_of(type_name: str) -> Planner:
+        return partial(plan_quantization, recipe=Recipe.configured(type_name, config.quantize, None))
+
+    return survival_warnings(weights, places.base, places.quantized_types, planner_of, config.convert.dtype)
 
 
 def _recipe(places: Places, type_name: str) -> Recipe:

@@ -28,8 +28,8 @@ from edgeft.hf.models import (
     seed_everything,
 )
 from edgeft.hf.reporters import reporters, require_reporters
-from edgeft.hf.starts import MOVED_STARTS, start_adapter
-from edgeft.hf.streamed import load_tensors, quantized_names, rounding_of
+from edgeft.hf.starts import start_adapter
+from edgeft.hf.streamed import load_tensors, planned_rounding, quantized_names, rounding_of
 from edgeft.hf.tokenizers import (
     encode,
     encode_more,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 __all__ = [
     "COMBINE_METHODS",
     "HALVES_METHODS",
-    "MOVED_STARTS",
     "AdaptedLinear",
     "Combining",
     "Device",
@@ -79,6 +78,7 @@ __all__ = [
     "open_tokenizer",
     "pick_device",
     "piece_reader",
+    "planned_rounding",
     "quantized_names",
     "quiet",
     "register_attention",

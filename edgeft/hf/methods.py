@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from edgeft.artifacts import METHOD_RECORD, Adapter, Checkpoint
-from edgeft.config import TrainConfig
+from edgeft.config import MOVED_STARTS, TrainConfig
 from edgeft.device import Device
 from edgeft.files import read_object, write_json
 from edgeft.hf.adapters import add_ia3, add_lora, set_all_trainable
 from edgeft.hf.models import compute_dtype, load_model, load_quantized
-from edgeft.hf.starts import MOVED_STARTS, fold_start, save_difference, start_adapter
+from edgeft.hf.starts import fold_start, save_difference, start_adapter
 from edgeft.hf.streamed import rounding_of
 from edgeft.progress import Progress, silent
 

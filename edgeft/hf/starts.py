@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
     from transformers import PreTrainedModel
 
-MOVED_STARTS = ("pissa", "pissa_niter_4", "pissa_niter_16", "olora", "loftq")
-"""Values of `train.lora.init` whose adapter is not nothing at the start."""
-
 PEFT_STARTS = {"default": True, "gaussian": "gaussian"}
 """peft's names of the others, which leave the base as it is."""
 

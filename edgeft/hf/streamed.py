@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from edgeft.artifacts import METHOD_RECORD, Adapter, plain_name
-from edgeft.config import QuantizationConfig
+from edgeft.config import QuantizationConfig, TrainConfig
 from edgeft.device import Device, pick_device
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object
@@ -62,6 +62,12 @@ class Rounding:
         seen, double = weight.to(self.dtype).float(), self.quantization.double
         packed, state = quantize_4bit(seen, quant_type=self.quantization.type, compress_statistics=double)
         return cast(torch.Tensor, dequantize_4bit(packed, state)).float()
+
+
+def planned_rounding(config: TrainConfig) -> Rounding | None:
+    """Returns what training by a configuration will do to each matrix that it holds in 4 bits; None where to none."""
+    device = pick_device(config.device)
+    return Rounding(config.quantization, compute_dtype(device), device) if config.quantized else None
 
 
 def rounding_of(trained: Adapter) -> Rounding | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -73,6 +74,18 @@ def quantize_rows(
     if not valid(number, codes.ctypes.data, codes.nbytes):
         raise ValueError(f"{type_name} cannot hold these values")
     return codes
+
+
+@cache
+def ordinary_error(type_name: str) -> float:
+    """Returns the norm of what rounding adds to normally distributed values, over theirs.
+
+    The matrices of models have nearly that, whatever their size, unless they lie on the type's grid: SmolLM2's had 0.98
+    to 1.3 times it at the types on whose grid they do not lie, and 0.00 to 0.27 at the others.
+    """
+    values = np.random.default_rng(0).standard_normal((64, 1024), dtype=np.float32)
+    error = dequantize_rows(quantize_rows(values, type_name), type_name, 1024) - values
+    return float(np.linalg.norm(error) / np.linalg.norm(values))
 
 
 def dequantize_rows(

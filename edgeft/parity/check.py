@@ -173,7 +173,7 @@ class _Climb:
         else:
             built_in = self._content.made_by.get("texts") == BUILT_IN
             yield check_quantization(meter.positions(), divergence, self.limits, weights.figures, built_in)
-        yield check_merge(self._content.merge, self._config.merge)
+        yield check_merge(self._content.merge, self._config.merge, self._content.made_by.get("merge_base"))
         yield check_layers(engine, header, self._reference, weights.figures, self._progress)
         measured, most, gpus = meter.positions(), self._config.runtime_kld, gpu_names() if self._gpu else []
         yield check_runtime(engine, self._reference, measured, most, self._progress, gpus)

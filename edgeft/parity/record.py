@@ -38,10 +38,14 @@ _LOGITS_BYTES = 256_000_000
 
 @dataclass(frozen=True)
 class MergedModel:
-    """A merged model that is in no folder: what loads it in float32, and its tensors as they are converted."""
+    """A merged model that is in no folder: what loads it in float32, and its tensors as they are converted.
+
+    `merge_base` is what an adapter trained over 4 bits was merged into; None for what was trained otherwise.
+    """
 
     load: Callable[[], hf.PreTrainedModel]
     weights: Weights
+    merge_base: str | None = None
 
 
 def record_reference(
@@ -93,7 +97,8 @@ def record_reference(
         model=facts,
         weights=[],
         made_by={"torch": torch.__version__, "device": device, "dtype": "float32", "machine": platform.machine()}
-        | ({"texts": BUILT_IN} if records is None else {}),
+        | ({"texts": BUILT_IN} if records is None else {})
+        | ({} if source.merge_base is None else {"merge_base": source.merge_base}),
         merge=merge,
         served=served,
         rare_probes=rare,

@@ -2,7 +2,7 @@
 
 from edgeft.quantize.footprint import Footprint, footprint
 from edgeft.quantize.recipe import Recipe
-from edgeft.quantize.run import plan_quantization, quantize
+from edgeft.quantize.run import plan_quantization, quantize, rounding_of_source
 from edgeft.quantize.several import how_many_at_once, quantize_several
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "plan_quantization",
     "quantize",
     "quantize_several",
+    "rounding_of_source",
 ]

@@ -8,7 +8,7 @@ import torch
 
 from edgeft import hf
 from edgeft.artifacts import Checkpoint
-from edgeft.config import Ia3Config, TrainConfig
+from edgeft.config import MOVED_STARTS, Ia3Config, TrainConfig
 from edgeft.errors import EdgeftError, Problem
 from edgeft.weights import Weights
 
@@ -19,9 +19,9 @@ def require_method(base: Checkpoint, config: TrainConfig, merge_base: str = "ori
     (`merge.base`) where no merged model can have the weights that training computed with."""
     device = hf.pick_device(config.device)
     problems = [*_start_problems(config), *_row_problems(config), *_ia3_problems(config)]
-    if merge_base != "original" and not (config.quantized and config.lora.init not in hf.MOVED_STARTS):
+    if merge_base != "original" and not config.keeps_rounded_base:
         what = f'"{merge_base}" is for adapters over a base in 4 bits that start as nothing'
-        problems.append(Problem(what, "merge.base", 'set it to "original"'))
+        problems.append(Problem(what, "merge.base", 'set it to "original", or leave it out'))
     if config.optimizer.startswith("paged") and device == "cpu":
         what = "paged optimizers move their state between a GPU and its host, and this device is a CPU"
         unpaged = config.optimizer.removeprefix("paged_").replace("adamw_32bit", "adamw_torch_fused")
@@ -45,7 +45,7 @@ def _start_problems(config: TrainConfig) -> Iterator[Problem]:
         return
     if config.method in ("ia3", "full"):
         yield Problem(f'"{config.method}" trains no low-rank adapter that could start so', where, "leave it out")
-    elif lora.init in hf.MOVED_STARTS and config.method in ("dora", "qdora"):
+    elif lora.init in MOVED_STARTS and config.method in ("dora", "qdora"):
         what = "DoRA's magnitudes make it impossible to save what was learned since such a start for the base as it is"
         plain = "qlora" if config.quantized else "lora"
         yield Problem(what, where, f'set it to "default", or train.method to "{plain}"')

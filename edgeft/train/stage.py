@@ -10,7 +10,7 @@ import torch
 
 from edgeft import hf
 from edgeft.artifacts import Adapter, Checkpoint, Tokens, Trained
-from edgeft.config import TrainConfig
+from edgeft.config import MOVED_STARTS, TrainConfig
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError, Interrupted
 from edgeft.hf.training import PrinterCallback
@@ -101,7 +101,7 @@ def _require_possible(config: TrainConfig, processes: int) -> None:
             where="train.accumulation",
             remedy=f"set it to a multiple of {processes}, and train.batch_size to so much less",
         )
-    if config.lora.init in hf.MOVED_STARTS and processes > 1:
+    if config.lora.init in MOVED_STARTS and processes > 1:
         what = f"{processes} processes would each compute a start of their own"
         raise EdgeftError(what, "train.lora.init", 'set it to "default", or train in one process')
 

@@ -4,7 +4,7 @@ Both give names, shapes and dtypes without reading a weight, and then one tensor
 consumes them (merge, convert) ever holds a whole model.
 """
 
-from edgeft.weights.checkpoint import CheckpointWeights, TensorSpec, Weights
+from edgeft.weights.checkpoint import BaseWeights, CheckpointWeights, TensorSpec, Weights
 from edgeft.weights.merged import MergedWeights
 from edgeft.weights.rounded import RoundedWeights
 from edgeft.weights.whole import WholeWeights
@@ -13,6 +13,7 @@ TunedWeights = MergedWeights | WholeWeights
 """What a training has made of a base: an adapter folded in, or a whole checkpoint."""
 
 __all__ = [
+    "BaseWeights",
     "CheckpointWeights",
     "MergedWeights",
     "RoundedWeights",

@@ -27,7 +27,7 @@ from edgeft.parity.page import origin_here, page
 from edgeft.parity.record import record_reference
 from edgeft.parity.reference import OpenReference
 from edgeft.parity.report_file import read_report
-from edgeft.parity.rungs.logits import check_conversion, check_quantization, measure
+from edgeft.parity.rungs.logits import check_conversion, check_merge, check_quantization, measure
 from edgeft.parity.rungs.runtime import GPU_RUNTIMES, RUNTIMES, check_runtime
 from edgeft.parity.scored import Checked, read_records
 from edgeft.parity.statistics import Divergence, Positions
@@ -183,6 +183,24 @@ def test_the_perplexity_of_an_exact_file_fails_beyond_chance(change: list[float]
     assert found.status == status
     assert (abs(divergence.ppl_ratio - 1) > 0.001) == (change[0] != 0.0005) or math.isnan(ppl)
     assert not found.failures or found.failures[0].cause.startswith("perplexity is ")
+
+
+@pytest.mark.parametrize(
+    ("merge_base", "said"),
+    [
+        ("original", 'set merge.base = "dequantized"'),
+        ("dequantized", "record the reference on the kind of device"),
+        (None, "--merge-base dequantized"),
+    ],
+)
+def test_what_merging_lost_is_told_with_the_key_that_brings_it_back(merge_base: str | None, said: str) -> None:
+    figures = replace(Divergence(8, *[0.0] * 14), top1=1.0, ppl_reference=6.0, ppl=9.0).to_json()
+    failed = check_merge(figures, CONFIG.merge, merge_base)
+    assert failed.status == "fail"
+    assert all("lost it" in one.cause and said in one.remedy for one in failed.failures)
+    assert ("original base" in failed.failures[0].cause) == (merge_base == "original")
+    passed = check_merge(figures | {"ppl": 6.0, "ppl_ratio": 1.0}, CONFIG.merge, merge_base)
+    assert (passed.status, passed.failures) == ("pass", ())
 
 
 def test_a_runtime_fails_when_all_of_its_rise_is_beyond_the_limit(

@@ -146,8 +146,29 @@ def _worst_tensors(weights: Mapping[str, Any]) -> str:
     return ", ".join(f"{one['tensor']} ({one['type']}, rounded by {one['relative_error']:.0%})" for one in far)
 
 
-def check_merge(figures: Mapping[str, float] | None, limits: ParityThresholds) -> Rung:
-    """Tells how far the merged model is from the one that was trained, as it was measured when it was recorded."""
+_MERGE_REMEDY: Final = (
+    'merge into the base that the adapter was trained on; for one trained in 4 bits: merge.base = "dequantized" in a '
+    "run, or --merge-base dequantized"
+)
+_MERGED_INTO: Final = {
+    "original": (
+        "merging into the original base lost it, as training computed with that base rounded to 4 bits",
+        'set merge.base = "dequantized", or leave it unset',
+    ),
+    "dequantized": (
+        "merging lost it, though into the 4-bit base that training computed with",
+        "record the reference on the kind of device that it was trained on: a CPU rounds to 4 bits otherwise than CUDA",
+    ),
+}
+"""By what an adapter trained over 4 bits was merged into: cause and remedy."""
+
+
+def check_merge(figures: Mapping[str, float] | None, limits: ParityThresholds, merge_base: str | None = None) -> Rung:
+    """Tells how far the merged model is from the one that was trained, as it was measured when it was recorded.
+
+    `merge_base` is what an adapter trained over 4 bits was merged into, as `merge.base` names it; None where that is
+    not known, or training saw the base as it is.
+    """
     if figures is None:
         return Rung(_MERGE, "skipped", {})
     divergence = Divergence.from_json(figures)
@@ -155,8 +176,6 @@ def check_merge(figures: Mapping[str, float] | None, limits: ParityThresholds) -
     if not 1 / limits.ppl_ratio <= divergence.ppl_ratio <= limits.ppl_ratio:
         what = f"perplexity is {divergence.ppl_ratio:.4f} of the reference's, limit {limits.ppl_ratio}"
         found.append(Failure(_MERGE, what))
-    failures = tuple(
-        Failure(_MERGE, f"merging lost it: {one.cause}", "", "merge into the base that the adapter was trained on")
-        for one in found
-    )
+    cause, remedy = _MERGED_INTO.get(merge_base or "", ("merging lost it", _MERGE_REMEDY))
+    failures = tuple(Failure(_MERGE, f"{cause}: {one.cause}", "", remedy) for one in found)
     return Rung(_MERGE, "fail" if failures else "pass", dict(figures), failures)
