@@ -185,6 +185,7 @@ def _decay_of(reorder: Change) -> Change:
                 steps.append(near)
         tried = torch.stack([rounded, *steps])
         misses = (-torch.exp(tried) - decay).abs()
-        return reorder.undo(tried.gather(0, misses.argmin(0, keepdim=True)).squeeze(0))
+        undone: torch.Tensor = reorder.undo(tried.gather(0, misses.argmin(0, keepdim=True)).squeeze(0))
+        return undone
 
     return Change(lambda logarithm: reorder(-torch.exp(logarithm.float())), undo)
