@@ -1,11 +1,11 @@
-"""How the figures of parity are called and written: one name and one rounding, in a terminal, on a page, in a message."""
+"""How the figures of parity are called and written: one name and one rounding, wherever they are read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 _SMALLEST_DECIMAL: Final = 0.001
 """Below it two digits tell more than four decimals."""
@@ -67,19 +67,21 @@ def measured(key: str, figures: Mapping[str, float]) -> str:
     return f"{value} ({figure.written(ends[0])} to {figure.written(ends[1])})"
 
 
-def allowed(key: str, ends: tuple[float, float]) -> str:
+def allowed(key: str, ends: Sequence[float]) -> str:
     """Returns what is allowed of a figure as a range: "0 to 0.1", "85% to 100%", "0.9091 to 1.1"."""
     return " to ".join(f"{100 * end:.4g}%" if key == "top1" else f"{end:.4g}" for end in ends)
 
 
-def finding(key: str, figures: Mapping[str, float], ends: tuple[float, float]) -> str:
+def finding(key: str, figures: Mapping[str, float], ends: Sequence[float]) -> str:
     """Returns a figure and what is allowed of it: "mean KLD is 0.0278 (0.0250 to 0.0306), allowed 0 to 0.02"."""
     return f"{JUDGED[key].name} is {measured(key, figures)}, allowed {allowed(key, ends)}"
 
 
-def divergence(figures: Mapping[str, float]) -> str:
-    """Returns the figures that a file is judged by in one line."""
-    return ", ".join(f"{JUDGED[key].name} {measured(key, figures)}" for key in JUDGED)
+def divergence(figures: Mapping[str, Any]) -> str:
+    """Returns the figures that a file is judged by in one line, with what is `allowed` of them where that is said."""
+    ranges = figures.get("allowed", {})
+    said = {key: f", allowed {allowed(key, ends)}" for key, ends in ranges.items()}
+    return "; ".join(f"{JUDGED[key].name} {measured(key, figures)}{said.get(key, '')}" for key in JUDGED)
 
 
 def same_answers(greedy: Mapping[str, int] | None) -> str:
