@@ -62,7 +62,7 @@ _MAX_KLD: Final = 2.0
 # Llama 3 8B at 0.41 KLD^0.44, from Q8_0 to Q2_K.
 _OTHER_TOP: Final = (0.55, 0.44)
 # Noise moves the logarithm of the perplexity by up to 0.42 sqrt(KLD), up or down, and rounding raises it by up to
-# 1.2 KLD. Both of a healthy file's KLD, which is 0.4 of what is allowed.
+# 1.3 KLD. Both of a healthy file's KLD, which is 0.4 of what is allowed.
 _LOG_PPL: Final = (0.3, 0.6)
 
 _BF16: Final = ParityThresholds(mean_kld=5e-3, top1=0.9, ppl_ratio=1.02)

@@ -166,6 +166,7 @@ MEASURED: dict[int, dict[str, tuple[float, float, float]]] = {
         "Q4_0": (0.3951, 0.638, 0.2442),
         "IQ4_XS": (0.2673, 0.695, 0.2107),
         "Q3_K_M": (0.1811, 0.724, 0.1658),
+        "IQ3_S": (1.2415, 0.422, 1.3145),
         "Q2_K": (0.5701, 0.573, 0.3302),
     },
     268_098_176: {
@@ -173,6 +174,8 @@ MEASURED: dict[int, dict[str, tuple[float, float, float]]] = {
         "Q6_K": (0.0086, 0.919, 0.0159),
         "Q5_K_M": (0.0319, 0.875, 0.0490),
         "Q4_0": (0.4059, 0.643, 0.5152),
+        "Q3_K_M": (0.2609, 0.690, 0.3114),
+        "Q2_K": (0.5831, 0.588, 0.7628),
     },
 }
 """By weights and type: the far ends of the intervals of mean KLD, top token and logarithm of the perplexity ratio.
