@@ -147,8 +147,8 @@ def describe(graph: Graph, name: str) -> str:
     size_bytes = sum(
         path.stat().st_size for path in list_files(folder) if path.suffix in (".gguf", ".safetensors", ".npz")
     )
-    warnings = "".join(f"; warning: {one.what.partition(': ')[0]}" for one in read_warnings(folder))
-    return human_size(size_bytes) + loss + left + warnings
+    warned = "".join(f"; warning: {one.what.partition(': ')[0]}" for one in read_warnings(folder))
+    return human_size(size_bytes) + loss + left + warned
 
 
 def describe_merge_base(content: Mapping[str, Any]) -> str:

@@ -21,12 +21,12 @@ from edgeft.artifacts import Checkpoint, GgufFile
 from edgeft.config import ConvertConfig, ParityConfig
 from edgeft.convert import convert
 from edgeft.dataset.mask import tokenize_last_turn
+from edgeft.gguf_header import read_header
 from edgeft.given_template import given_template
 from edgeft.llamacpp import Engine
 from edgeft.parity.conversations import PLAIN_TEMPLATE, built_in_records
 from edgeft.parity.distributions import Distributions, truncated
 from edgeft.parity.figures import JUDGED, allowed, measured
-from edgeft.parity.gguf_header import read_header
 from edgeft.parity.statistics import Divergence, DivergenceMeter
 from edgeft.parity.thresholds import allowed_ranges, budget
 from edgeft.quantize import quantize
