@@ -50,7 +50,7 @@ _WITHOUT_IMATRIX: Final = 1.35
 
 LLAMA_3_8B_WEIGHTS: Final = 8.03e9
 FEWEST_WEIGHTS: Final = 1.35e8
-"""SmolLM2's. The embedded model, of 9.4 million, has the same budgets: it loses 2.5 to 8.5 times what Llama 3 8B does."""
+"""SmolLM2's. The embedded model of 9.4 million has the same budgets: it loses 2.5 to 8.5 times what Llama 3 8B does."""
 _SMALL_KLD: Final = 4.5
 """Times what Llama 3 8B loses, for the fewest weights: between, a power of the number of weights."""
 ABOVE_HEALTHY: Final = 2.5
