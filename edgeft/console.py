@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -19,6 +19,17 @@ from edgeft.chat import Terminal
 from edgeft.dataset.check.report import CheckReport
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size
+from edgeft.parity.figures import (
+    MEAN_KLD,
+    P99_KLD,
+    PERPLEXITY_RATIO,
+    SAME_ANSWERS,
+    SAME_TOP,
+    nats,
+    percent,
+    ratio,
+    same_answers,
+)
 from edgeft.parity.formats import sentence, warnings_of
 from edgeft.parity.layer_profile import profile_line
 from edgeft.progress import Progress, silent
@@ -95,17 +106,17 @@ class Output:
 
     def summary(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Prints the closing table of a run."""
-        numbers = ("exact match", "field F1", "size", "tokens/s", "mean KLD", "same top")
+        numbers = ("exact match", "field F1", "size", "tokens/s", MEAN_KLD, SAME_TOP)
         table = _table(("model", "left"), *((heading, "right") for heading in numbers), ("parity", "left"))
         for row in rows:
             table.add_row(
                 row["name"],
-                _percent(row["exact_match"]),
-                _percent(row["field_f1"]),
+                _written(row["exact_match"], percent),
+                _written(row["field_f1"], percent),
                 "" if row["size_bytes"] is None else human_size(row["size_bytes"]),
                 "" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}",
-                _kld(row["mean_kld"]),
-                _percent(row["top1"]),
+                _written(row["mean_kld"], nats),
+                _written(row["top1"], percent),
                 _VERDICTS.get(row["verdict"], ""),
             )
         self.out.print()
@@ -114,14 +125,14 @@ class Output:
 
     def verdicts(self, reports: Sequence[Mapping[str, Any]]) -> None:
         """Prints parity reports, a row for each file."""
-        numbers = ("mean KLD", "p99 KLD", "same top", "perplexity ratio", "same answers")
+        numbers = (MEAN_KLD, P99_KLD, SAME_TOP, PERPLEXITY_RATIO, SAME_ANSWERS)
         table = _table(("file", "left"), ("type", "left"), *((name, "right") for name in numbers), ("parity", "left"))
         for report in reports:
-            logits, greedy = report["logits"], report["greedy"]
+            logits = report["logits"]
             figures = [""] * 5
-            if logits and greedy:  # a file that cannot be run has none
-                figures = [_kld(logits["mean_kld"]), _kld(logits["p99_kld"]), _percent(logits["top1"])]
-                figures += [f"{logits['ppl_ratio']:.4f}", f"{greedy['same']} of {greedy['records']}"]
+            if logits:  # a file that cannot be run has none
+                figures = [nats(logits["mean_kld"]), nats(logits["p99_kld"]), percent(logits["top1"])]
+                figures += [ratio(logits["ppl_ratio"]), same_answers(report["greedy"])]
             table.add_row(escape(report["file"]), report["type"], *figures, _VERDICTS[report["verdict"]])
         self._show(table)
         for report in reports:
@@ -154,17 +165,17 @@ class Output:
 
     def trade_offs(self, rows: Sequence[tuple[int, float]]) -> None:
         """Prints sizes of matrices, in bytes, and the divergence that is predicted for each, in nats."""
-        table = _table(("matrices", "right"), ("mean KLD, predicted", "right"))
+        table = _table(("matrices", "right"), (f"{MEAN_KLD}, predicted", "right"))
         for size_bytes, kld in rows:
-            table.add_row(human_size(size_bytes), _kld(kld))
+            table.add_row(human_size(size_bytes), nats(kld))
         self._show(table)
 
     def comparisons(self, rows: Sequence[Sequence[tuple[str, int, float]]]) -> None:
         """Prints files, with their size in bytes and divergence in nats: fixed, of that size, of that divergence."""
-        table = _table(("file", "left"), ("size", "right"), ("mean KLD", "right"))
+        table = _table(("file", "left"), ("size", "right"), (MEAN_KLD, "right"))
         for row in rows:
             for label, size_bytes, kld in row:
-                table.add_row(label, f"{size_bytes / 1e6:,.2f} MB", f"{kld:.2e}")
+                table.add_row(label, f"{size_bytes / 1e6:,.2f} MB", nats(kld))
         self._show(table)
 
     def findings(self, report: CheckReport, places: int) -> None:
@@ -208,7 +219,8 @@ def _report(bars: RichProgress, task: TaskID, done: float, total: float, status:
 
 
 _SUMMARY_NOTE = (
-    "KLD and top token: against the merged model in float32; tuned is the model as trained, 4-bit base and all."
+    f"{MEAN_KLD} and {SAME_TOP}: against the merged model in float32; "
+    "tuned is the model as trained, 4-bit base and all."
 )
 _STATES = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[bold red]FAIL[/]"}
 _VERDICTS = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]", "undecided": "[yellow]undecided[/]"}
@@ -221,11 +233,6 @@ def _table(*columns: tuple[str, Literal["left", "right"]]) -> Table:
     return table
 
 
-def _kld(nats: float | None) -> str:
-    if nats is None:
-        return ""
-    return f"{nats:.4f}" if nats >= 0.0005 else f"{nats:.0e}"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+def _written(figure: float | None, write: Callable[[float], str]) -> str:
+    """Returns a figure as it is read, "" where it was not measured."""
+    return "" if figure is None else write(figure)

@@ -73,6 +73,11 @@ class GgufHeader:
         """Returns the value of `{arch}.name`, None where the file has none."""
         return self.keys.get(f"{self.arch}.{name}")
 
+    @property
+    def n_weights(self) -> int:
+        """How many weights its tensors have."""
+        return sum(tensor.n_elements for tensor in self.tensors.values())
+
     def of_file(self, path: Path) -> list[TensorInfo]:
         """Returns the tensors that lie in one of the files."""
         return [tensor for tensor in self.tensors.values() if tensor.path == path]

@@ -13,6 +13,7 @@ from edgeft.files import human_size, list_files, read_object, write_json, write_
 from edgeft.graph import Graph
 from edgeft.loss_curve import curves, read_metrics, sparkline
 from edgeft.pareto import TradeOff, pareto_svg
+from edgeft.parity.figures import MEAN_KLD, divergence, nats, percent, ratio
 from edgeft.parity.report_file import read_report
 from edgeft.quant_types import UNQUANTIZED
 from edgeft.rundir import read_warnings
@@ -132,32 +133,33 @@ def describe(graph: Graph, name: str) -> str:
     if kind == "parity":
         report = read_report(ParityReport(folder))
         figures = report["logits"]
-        logits = f"mean KLD {figures['mean_kld']:.1e}, same top token {figures['top1']:.1%}" if figures else ""
+        logits = divergence(figures) if figures else ""
         cause = f"{report['rung']}: {report['cause']}" if report["cause"] else ""
         warned = [f"warning: {one['rung']}: {one['cause']}" for one in report["warnings"]]
         return f"{report['verdict']}: {'; '.join(text for text in (logits, cause, *warned) if text)}"
     if kind == "eval":
         scores = _read(folder / "eval.json")
-        return f"{scores['exact_match']:.1%} exact of {scores['records']}, {scores['ended']:.1%} end by themselves"
+        exact, ended = percent(scores["exact_match"]), percent(scores["ended"])
+        return f"exact match {exact} of {scores['records']}, {ended} end by themselves"
     if kind == "sensitivity":
         return f"{len(_read(folder / 'costs.json')['tensors'])} tensors"
     fitted = read_object(folder / "fit.json")
-    divergence = f"; mean KLD {fitted['measured_kld']:.1e} on training records" if fitted else ""
+    loss = f"; {MEAN_KLD} {nats(fitted['measured_kld'])} on training records" if fitted else ""
     survival = read_object(folder / "survival.json")
     left = f"; {describe_survival(survival)}" if survival.get("overall") else ""
     size_bytes = sum(
         path.stat().st_size for path in list_files(folder) if path.suffix in (".gguf", ".safetensors", ".npz")
     )
-    warnings = "".join(f"; warning: {one.what.partition(': ')[0]}" for one in read_warnings(folder))
-    return human_size(size_bytes) + divergence + left + warnings
+    warned = "".join(f"; warning: {one.what.partition(': ')[0]}" for one in read_warnings(folder))
+    return human_size(size_bytes) + loss + left + warned
 
 
 def describe_merge_base(content: Mapping[str, Any]) -> str:
     """Returns which base was chosen, and the figures of both, in float32 and of each file."""
     figures = []
     for name, merged in content["merged"].items():
-        files = [f"{kind} {file['mean_kld']:.1e}" for kind, file in merged.get("quantized", {}).items()]
-        klds = ", ".join([f"mean KLD {merged['mean_kld']:.1e}", *files])
+        files = [f"{kind} {nats(file['mean_kld'])}" for kind, file in merged.get("quantized", {}).items()]
+        klds = ", ".join([f"{MEAN_KLD} {nats(merged['mean_kld'])}", *files])
         figures.append(f"{name} {klds}, loss {merged['loss']:.4f}")
     return f"{content['base']}: {'; '.join(figures)}; as trained, loss {content['loss_as_trained']:.4f}"
 
@@ -206,6 +208,6 @@ def describe_survival(content: Mapping[str, Any]) -> str:
     if overall is None:
         return ""
     codes = overall["unchanged_codes"]
-    share = "" if codes is None else f", {codes:.0%} of codes unchanged"
-    text = f"of the training: cosine {overall['cosine']:.2f}, norm ratio {overall['norm_ratio']:.2f}{share}"
+    share = "" if codes is None else f", {percent(codes)} of codes unchanged"
+    text = f"of the training: cosine {ratio(overall['cosine'])}, norm ratio {ratio(overall['norm_ratio'])}{share}"
     return f"{text}; {_REMEDY}" if overall["cosine"] < _LEAST_COSINE else text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,16 @@ from edgeft.artifacts import ParityReport
 from edgeft.cli import main
 from edgeft.console import Output
 from edgeft.files import json_text, write_json
+from edgeft.parity.figures import (
+    MEAN_KLD,
+    P99_KLD,
+    PERPLEXITY_RATIO,
+    SAME_ANSWERS,
+    SAME_TOP,
+    nats,
+    percent,
+    ratio,
+)
 from edgeft.parity.formats import junit, markdown
 from edgeft.parity.ladder import RUNGS, Failure, rung, verdict
 from edgeft.parity.page import origin_here, page
@@ -94,6 +106,37 @@ def test_json_has_no_word_for_what_is_no_number(written: Result) -> None:
     assert found["top1"] == report["logits"]["top1"]
 
 
+def test_every_view_has_the_same_figures_under_the_same_names(folder: Path, written: Result) -> None:
+    """Terminal, page and Markdown write a figure with the same digits, and all of them give the cause of the JSON."""
+    terminal = check(folder)
+    texts = {
+        "terminal": terminal.stdout,
+        "markdown": (folder / "out" / "markdown").read_text(),
+        "page": html.unescape(re.sub("<[^>]*>", " ", (folder / "out" / "html").read_text())),
+    }
+    for view, text in texts.items():
+        headings = [text.find(name) for name in (MEAN_KLD, P99_KLD, SAME_TOP, PERPLEXITY_RATIO, SAME_ANSWERS)]
+        assert headings == sorted(headings) and headings[0] >= 0, view
+        for report in reports(written):
+            logits, greedy = report["logits"], report["greedy"]
+            figures = [nats(logits["mean_kld"]), nats(logits["p99_kld"]), percent(logits["top1"])]
+            figures += [ratio(logits["ppl_ratio"]), f"{greedy['same']} of {greedy['records']}"]
+            assert re.search(".*?".join(map(re.escape, figures)), text, re.DOTALL), (view, report["type"])
+    cause = reports(written)[2]["cause"]
+    assert re.match(r"mean KLD is \S+ \(\S+ to \S+\), allowed 0 to 1e-09; ", cause)
+    junit = (folder / "out" / "junit").read_text()
+    assert all(cause in text for text in (texts["page"], texts["markdown"].replace("\\", ""), terminal.stderr, junit))
+
+
+def test_what_is_allowed_is_a_range_everywhere(written: Result) -> None:
+    for report in reports(written):
+        rung = "logits" if report["type"] == "F16" else "quantization"
+        figures = next(one["figures"] for one in report["rungs"] if one["name"] == rung)
+        assert figures["allowed"] == report["allowed"]
+        for key, (low, high) in report["allowed"].items():
+            assert low < high and (low <= figures[key] <= high) == (key != "mean_kld" or report["verdict"] == "pass")
+
+
 def test_a_file_that_fails_exits_3_and_is_named(written: Result) -> None:
     assert written.exit_code == 3
     report = reports(written)[2]
@@ -120,7 +163,7 @@ def test_a_sample_that_decides_nothing_fails_only_when_it_is_asked_to(folder: Pa
     junit = folder / "undecided.xml"
     strict = check(folder, "--strict", "--junit", junit, names=NAMES[1:2], limits="between.toml")
     assert strict.exit_code == 3
-    assert "record more" in strict.stderr
+    assert "so near to what is allowed" in strict.stderr
     assert "Q8_0 is undecided at quantization" in strict.stdout
     case = ElementTree.parse(junit).find(".//testcase[@name='quantization']/skipped")
     assert case is not None and "mean KLD" in case.attrib["message"]

@@ -12,6 +12,8 @@ from make_docs import DOCS, PAGES
 
 from edgeft.cli import main
 from edgeft.graph import STAGES
+from edgeft.parity.figures import allowed
+from edgeft.parity.thresholds import LLAMA_3_8B_KLD, allowed_ranges, budget
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,6 +48,17 @@ def test_the_readme_names_every_stage() -> None:
     listed = re.search(r"The stages are (.+?)\. Exit", README, flags=re.DOTALL)
     assert listed is not None
     assert tuple(re.findall(r"`([a-z]+)`", listed[1])) == STAGES
+
+
+def test_the_budgets_are_those_of_the_code() -> None:
+    """Each cell of the table has the three ranges; the columns' sizes are those that the headings name."""
+    page = (DOCS / "parity.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| (0 to .+) \| (0 to .+) \| (0 to .+) \|$", page, flags=re.MULTILINE)
+    assert [row[0] for row in rows] == list(LLAMA_3_8B_KLD)
+    for name, *cells in rows:
+        for cell, n_weights in zip(cells, (10**6, 10**9, 10**10), strict=True):
+            ranges = allowed_ranges(budget(name, n_weights))
+            assert cell == "; ".join(allowed(key, ends) for key, ends in ranges.items()), (name, n_weights)
 
 
 def test_links_lead_somewhere() -> None:

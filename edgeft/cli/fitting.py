@@ -15,6 +15,7 @@ from edgeft.console import Output
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size, json_text, require_writable, write_text
 from edgeft.pareto import TradeOff, pareto_svg
+from edgeft.parity.figures import MEAN_KLD, nats
 from edgeft.quant_types import canonical_type
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _fit(
 
 def _say(output: Output, gguf: GgufFile, fitted: Fitted, costs: list[TensorCosts]) -> None:
     sizes = f"{human_size(gguf.size_bytes)} -> {human_size(fitted.gguf.size_bytes)}"
-    klds = f"mean divergence {fitted.measured_kld:.2g} (predicted {fitted.predicted_kld:.2g})"
+    klds = f"{MEAN_KLD} {nats(fitted.measured_kld)} (predicted {nats(fitted.predicted_kld)})"
     speed = "" if fitted.tokens_per_second is None else f", {fitted.tokens_per_second:.0f} tokens/s"
     counted = _counted(costs, fitted.recipe.tensors)
     output.line(f"{shown(fitted.gguf.path.absolute())}: {sizes}, {klds}{speed}; {counted}")

@@ -18,6 +18,8 @@ from edgeft.files import human_size, json_text, require_writable, sha256_file, w
 if TYPE_CHECKING:
     from edgeft.parity.scored import Checked
 
+_DEFAULTS = ParityConfig()
+
 
 @click.group()
 def parity() -> None:
@@ -28,9 +30,15 @@ def parity() -> None:
 @click.argument("model", type=str)
 @click.option("--data", "records_path", type=FILE, help="JSONL of chat records; unset: built-in conversations")
 @click.option("--out", type=FILE, required=True, help="the reference file (.npz)")
-@click.option("--records", type=AT_LEAST_ONE, default=64, show_default=True, help="how many of the records")
 @click.option(
-    "--positions", type=click.IntRange(min=64), default=2048, show_default=True, help="how many tokens of them"
+    "--records", type=AT_LEAST_ONE, default=_DEFAULTS.records, show_default=True, help="how many of the records"
+)
+@click.option(
+    "--positions",
+    type=click.IntRange(min=64),
+    default=_DEFAULTS.positions,
+    show_default=True,
+    help="how many tokens of them",
 )
 @click.option("--full", is_flag=True, help="keep the whole distribution of every token, not the 64 likeliest")
 @click.option("--layers", is_flag=True, help="keep hidden states, too: a check then says in which layer a file differs")

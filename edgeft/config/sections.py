@@ -158,7 +158,7 @@ class ParityConfig(Section):
     """How the file on the device is held to the model that was trained."""
 
     records: int = Field(64, ge=1, description="test records whose distributions and greedy answers are compared")
-    positions: int = Field(2048, ge=64, description="most positions whose distributions are kept in the reference")
+    positions: int = Field(8192, ge=64, description="most positions whose distributions are kept in the reference")
     kept_tokens: int = Field(64, ge=0, description="likeliest tokens kept of each position; 0: the whole vocabulary")
     max_new_tokens: int = Field(128, ge=1, description="longest greedy answer")
     layers: bool = Field(False, description="keep hidden states of every layer, too: where a difference begins")

@@ -22,7 +22,7 @@ from edgeft.parity.rungs.runtime import check_runtime
 from edgeft.parity.rungs.tokens import check_template, check_token_ids, check_token_types
 from edgeft.parity.rungs.weights import check_weights
 from edgeft.parity.scored import Checked, ScoredRecord, scored_records, write_records
-from edgeft.parity.thresholds import thresholds_for
+from edgeft.parity.thresholds import allowed_ranges, thresholds_for
 from edgeft.progress import Progress, silent
 from edgeft.quant_types import UNQUANTIZED
 
@@ -86,7 +86,7 @@ def check_file(
         "warnings": [vars(warning) for one in rungs for warning in one.warnings],
         "rungs": [one.to_json() for one in rungs],
         "logits": climb.logits,
-        "thresholds": climb.limits.model_dump() if climb.limits else None,
+        "allowed": allowed_ranges(climb.limits) if climb.limits else None,
         "greedy": climb.greedy,
         "merge": opened.content.merge,
         "served": opened.content.served,
@@ -167,12 +167,14 @@ class _Climb:
         divergence = meter.result()
         self.logits = divergence.to_json()
         self.records = scored_records(meter.positions(), self._content.records, engine)
-        self.limits = thresholds_for(engine.file_type, self._config)
+        self.limits = thresholds_for(engine.file_type, header.n_weights, self._config)
         if engine.file_type in UNQUANTIZED:
             yield check_conversion(meter.positions(), divergence, self.limits)
         else:
             built_in = self._content.made_by.get("texts") == BUILT_IN
-            yield check_quantization(meter.positions(), divergence, self.limits, weights.figures, built_in)
+            yield check_quantization(
+                meter.positions(), divergence, self.limits, weights.figures, engine.file_type, built_in
+            )
         yield check_merge(self._content.merge, self._config.merge, self._content.made_by.get("merge_base"))
         yield check_layers(engine, header, self._reference, weights.figures, self._progress)
         measured, most, gpus = meter.positions(), self._config.runtime_kld, gpu_names() if self._gpu else []

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from edgeft.parity.figures import (
+    MEAN_KLD,
+    P99_KLD,
+    PERPLEXITY_RATIO,
+    SAME_ANSWERS,
+    SAME_TOP,
+    allowed,
+    measured,
+    nats,
+    percent,
+    ratio,
+    same_answers,
+)
 from edgeft.parity.layer_profile import profile_table
 
 Report = Mapping[str, Any]
 
-# Below it two digits tell more than four decimals.
-_LEAST_DECIMAL = 0.001
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~&]")
 _MARKS = {"pass": "pass", "fail": "**fail**", "undecided": "undecided", "skipped": ""}
 
@@ -25,12 +35,13 @@ def sentence(report: Report) -> str:
         said = "fails at" if report["verdict"] == "fail" else "is undecided at"
         return f"{report['type']} {said} {report['rung']}: {report['cause']}{remedy}"
     step = "conversion" if _rung(report, "logits")["status"] == "pass" else "quantization"
-    costs = [f"{step} costs a mean KLD of {nats(report['logits']['mean_kld'])}"]
+    ranges = f", allowed {allowed('mean_kld', report['allowed']['mean_kld'])}" if report.get("allowed") else ""
+    costs = [f"{step} costs a {MEAN_KLD} of {nats(report['logits']['mean_kld'])}{ranges}"]
     if report["merge"]:
         costs.append(f"merging {nats(report['merge']['mean_kld'])}")
     if report["served"]:
         costs.append(f"bfloat16, as the model is served, would cost {nats(report['served']['mean_kld'])}")
-    return f"{report['type']} passes: {', '.join(costs)}"
+    return f"{report['type']} passes: {'; '.join(costs)}"
 
 
 def warnings_of(report: Report) -> list[str]:
@@ -42,16 +53,6 @@ def warnings_of(report: Report) -> list[str]:
     return told
 
 
-def nats(value: float) -> str:
-    """Returns a divergence: 0.0278, or 3.4e-5 where decimals would be zeros."""
-    if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else "infinite"
-    if abs(value) >= _LEAST_DECIMAL or value == 0:
-        return f"{value:.4f}" if abs(value) < 100 else f"{value:.3g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
 def _rung(report: Report, name: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = next(one for one in report["rungs"] if one["name"] == name)
     return found
@@ -59,8 +60,8 @@ def _rung(report: Report, name: str) -> Mapping[str, Any]:
 
 def markdown(reports: Sequence[Report]) -> str:
     """Returns a table of all files, and below it the ladder of each that did not pass."""
-    lines = ["| file | type | mean KLD | 99% KLD | same top | perplexity | answers | parity |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    headings = ("file", "type", MEAN_KLD, P99_KLD, SAME_TOP, PERPLEXITY_RATIO, SAME_ANSWERS, "parity")
+    lines = [f"| {' | '.join(headings)} |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for report in reports:
         cells = [_cell(report["file"]), report["type"], *_numbers(report), _MARKS[report["verdict"]]]
         lines.append(f"| {' | '.join(cells)} |")
@@ -81,10 +82,9 @@ def markdown(reports: Sequence[Report]) -> str:
 def _numbers(report: Report) -> list[str]:
     if not report["logits"]:
         return [""] * 5
-    figures, greedy = report["logits"], report["greedy"]
-    told = [f"{nats(figures['mean_kld'])} ({nats(figures['kld_low'])} to {nats(figures['kld_high'])})"]
-    told += [nats(figures["p99_kld"]), f"{figures['top1']:.1%}", f"{figures['ppl_ratio']:.4f}"]
-    return [*told, f"{greedy['same']} of {greedy['records']}" if greedy else ""]
+    figures = report["logits"]
+    told = [measured("mean_kld", figures), nats(figures["p99_kld"]), percent(figures["top1"])]
+    return [*told, ratio(figures["ppl_ratio"]), same_answers(report["greedy"])]
 
 
 def _cause(one: Mapping[str, Any], key: str) -> str:

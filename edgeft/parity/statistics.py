@@ -26,6 +26,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def size(self) -> Estimate:
+        """How far the mean is from 0, up or down."""
+        return self if not self.mean < 0 else Estimate(-self.mean, -self.high, -self.low)
+
     def verdict(self, limit: float) -> str:
         """Returns pass when the whole interval is within the limit, fail when none of it is, undecided between.
 
@@ -78,7 +83,8 @@ class Divergence:
 
     Where the reference kept only its likeliest tokens, the KLD is that of the distributions over these and the rest as
     one: never more than the full one, and less by at most `truncation` on average. Delta-p is the change of the
-    probability of the token that comes next.
+    probability of the token that comes next. `_low` and `_high` are the ends of a 95% confidence interval, NaN in a
+    reference that was recorded before they were measured.
     """
 
     positions: int
@@ -96,6 +102,10 @@ class Divergence:
     nmse: float
     ppl_reference: float
     ppl: float
+    top1_low: float = math.nan
+    top1_high: float = math.nan
+    ppl_ratio_low: float = math.nan
+    ppl_ratio_high: float = math.nan
 
     @property
     def ppl_ratio(self) -> float:
@@ -199,10 +209,11 @@ class DivergenceMeter:
     def result(self) -> Divergence:
         """Returns the figures over everything added."""
         found = self.positions()
-        kld = found.kld_estimate
+        kld, other_top, nll_change = found.kld_estimate, found.other_top_estimate, found.nll_change
         with np.errstate(over="ignore"):  # an infinite perplexity is the answer for a token given no chance at all
             change = np.exp(-found.nll) - np.exp(-found.nll_reference)
             perplexities = [float(np.exp(nll.mean())) for nll in (found.nll_reference, found.nll)]
+            ratios = [float(np.exp(end)) for end in (nll_change.low, nll_change.high)]
         return Divergence(
             positions=len(found.kld),
             mean_kld=kld.mean,
@@ -213,10 +224,14 @@ class DivergenceMeter:
             p999_kld=float(np.percentile(found.kld, 99.9)),
             max_kld=float(found.kld.max()),
             truncation=float(found.truncation.mean()),
-            top1=1 - float(found.other_top.mean()),
+            top1=1 - other_top.mean,
             mean_delta_p=float(change.mean()),
             rms_delta_p=float(np.sqrt((change**2).mean())),
             nmse=self._square_error / self._square_spread if self._square_spread else 0.0,
             ppl_reference=perplexities[0],
             ppl=perplexities[1],
+            top1_low=max(1 - other_top.high, 0.0),
+            top1_high=min(1 - other_top.low, 1.0),
+            ppl_ratio_low=ratios[0],
+            ppl_ratio_high=ratios[1],
         )

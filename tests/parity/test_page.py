@@ -15,10 +15,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from edgeft.parity.figures import percent
 from edgeft.parity.ladder import Rung
 from edgeft.parity.page import Origin, page
 from edgeft.parity.page.document import verdict_sentence
-from edgeft.parity.page.figures import percent
 from edgeft.parity.page.markup import element, visible
 from edgeft.parity.page.pictures import by_layer
 from edgeft.parity.scored import Checked, ScoredRecord, read_records, write_records
@@ -229,7 +229,7 @@ def test_a_layer_beyond_its_floor_is_drawn_above_it() -> None:
 
 
 def test_a_file_that_cannot_be_run_has_a_page(checked: list[Checked]) -> None:
-    broken = checked[0].report | {"logits": None, "thresholds": None, "greedy": None, "verdict": "fail"}
+    broken = checked[0].report | {"logits": None, "allowed": None, "greedy": None, "verdict": "fail"}
     broken |= {"rung": "file", "cause": "the file is <cut>", "where": "a", "remedy": "copy it", "type": "unknown"}
     broken["rungs"] = [Rung("file", "fail").to_json() | {"failures": broken["failures"]}]
     document = parsed(page([Checked(broken), *checked[1:]], ORIGIN))

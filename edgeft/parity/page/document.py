@@ -7,11 +7,22 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from edgeft.files import human_size
 from edgeft.pareto import TradeOff
-from edgeft.parity.formats import nats, sentence
-from edgeft.parity.page.figures import number, percent, ratio, size
+from edgeft.parity.figures import (
+    MEAN_KLD,
+    P99_KLD,
+    PERPLEXITY_RATIO,
+    SAME_ANSWERS,
+    SAME_TOP,
+    nats,
+    percent,
+    ratio,
+    same_answers,
+)
+from edgeft.parity.formats import sentence
 from edgeft.parity.page.ladder import ladder, status_mark
-from edgeft.parity.page.markup import Content, Markup, element, joined
+from edgeft.parity.page.markup import Content, Markup, element, joined, number
 from edgeft.parity.page.origin import Origin, Training, origin_section, table, training_section
 from edgeft.parity.page.pictures import Row, bars, by_layer, by_position, by_record, intervals, sizes_and_divergences
 from edgeft.parity.page.plot import panel
@@ -63,7 +74,9 @@ def verdict_sentence(reports: Sequence[Report]) -> str:
     passed = [report for report in reports if report["verdict"] == "pass"]
     if len(passed) == len(reports):
         worst = max(reports, key=lambda report: float(report["logits"]["mean_kld"]))
-        most = f"the most that any of them loses is a mean KLD of {nats(worst['logits']['mean_kld'])} ({worst['type']})"
+        most = (
+            f"the most that any of them loses is a {MEAN_KLD} of {nats(worst['logits']['mean_kld'])} ({worst['type']})"
+        )
         return f"All {len(reports)} files pass: {most}."
     first = next(r for status in ("fail", "undecided") for r in reports if r["verdict"] == status)
     return _stopped(f"{len(passed)} of {len(reports)} files pass; {sentence(first)}")
@@ -94,13 +107,13 @@ def _labels(reports: Sequence[Report]) -> list[str]:
 def _overview(reports: Sequence[Report], known: Training) -> Markup:
     labels = _labels(reports)
     speeds = [known.tokens_per_second.get(report["file"]) for report in reports]
-    headings = ["type", "parity", "size", "mean KLD", "95% interval", "99% KLD", "same top", "perplexity", "answers"]
+    headings = ["type", "parity", "size", MEAN_KLD, "95% interval", P99_KLD, SAME_TOP, PERPLEXITY_RATIO, SAME_ANSWERS]
     rows = []
     for report, label, speed in zip(reports, labels, speeds, strict=True):
         row: list[Content] = [
             label,
             status_mark(report["verdict"]),
-            number(size(report["size_bytes"]), report["size_bytes"]),
+            number(human_size(report["size_bytes"]), report["size_bytes"]),
         ]
         row += _numbers(report)
         row += [] if not any(speeds) else ["" if speed is None else number(f"{speed:,.0f}", speed)]
@@ -118,7 +131,7 @@ def _trade_offs(files: Sequence[TradeOff]) -> Markup | None:
         return None
     kinds = [kind for kind in ("fixed", "fitted") if any(one.kind == kind for one in files)]
     keys = (element("span", _KINDS[kind], class_=f"key {kind}") for kind in kinds)
-    drawn = panel("Size against divergence", sizes_and_divergences(files), joined("mean KLD in nats", *keys))
+    drawn = panel("Size against divergence", sizes_and_divergences(files), joined(f"{MEAN_KLD} in nats", *keys))
     return element("div", drawn, class_="pictures")
 
 
@@ -132,24 +145,25 @@ def _numbers(report: Report) -> list[Content]:
         number(nats(found["p99_kld"]), found["p99_kld"], "logits.p99_kld"),
         number(percent(found["top1"]), found["top1"], "logits.top1"),
         number(ratio(found["ppl_ratio"]), found["ppl_ratio"], "logits.ppl_ratio"),
-        f"{greedy['same']} of {greedy['records']}" if greedy else "",
+        same_answers(greedy),
     ]
 
 
 def _pictures(reports: Sequence[Report], labels: Sequence[str], speeds: Sequence[float | None]) -> list[Content]:
     sizes, costs, fast = [], [], []
     for report, label, speed in zip(reports, labels, speeds, strict=True):
-        state, found, limits = report["verdict"], report["logits"], report["thresholds"]
-        sizes.append(Row(label, state, size(report["size_bytes"]), report["size_bytes"]))
+        state, found = report["verdict"], report["logits"]
+        sizes.append(Row(label, state, human_size(report["size_bytes"]), report["size_bytes"]))
         if found:
-            around = found["kld_low"], found["kld_high"], limits["mean_kld"]
+            highest = report.get("allowed", {}).get("mean_kld", (0.0, None))[1]
+            around = found["kld_low"], found["kld_high"], highest
             costs.append(Row(label, state, nats(found["mean_kld"]), found["mean_kld"], *around))
         if speed is not None:
             fast.append(Row(label, state, f"{speed:,.0f}", speed))
     drawn: list[Content] = [panel("Size", bars(sizes, "size of each file"), "of the file")]
     if costs:
-        note = "mean KLD in nats, and the limit"
-        drawn.append(panel("Quality", intervals(costs, "mean KLD of each file"), note))
+        note = f"{MEAN_KLD} in nats, and the most that is allowed"
+        drawn.append(panel("Quality", intervals(costs, f"{MEAN_KLD} of each file"), note))
     if fast:
         drawn.append(panel("Speed", bars(fast, "speed of each file"), "tokens per second, generating"))
     return drawn

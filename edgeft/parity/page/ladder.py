@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from edgeft.parity.formats import nats
-from edgeft.parity.page.figures import count, number, percent, ratio, size
-from edgeft.parity.page.markup import Content, Markup, element, joined
+from edgeft.files import human_size
+from edgeft.parity.figures import MEAN_KLD, divergence, nats, percent
+from edgeft.parity.page.markup import Content, Markup, element, joined, number
 
 Figures = Mapping[str, Any]
 
@@ -87,7 +87,7 @@ def _nothing(figures: Figures) -> str:
 
 
 def _file(figures: Figures) -> str:
-    return f"{size(figures['size_bytes'])}, {figures['tensors']} tensors" if "tensors" in figures else ""
+    return f"{human_size(figures['size_bytes'])}, {figures['tensors']} tensors" if "tensors" in figures else ""
 
 
 def _metadata(figures: Figures) -> str:
@@ -96,7 +96,7 @@ def _metadata(figures: Figures) -> str:
 
 
 def _wrong(what: str) -> Callable[[Figures], str]:
-    return lambda figures: f"{count(figures[what])} {what}, {count(figures['wrong'])} wrong"
+    return lambda figures: f"{figures[what]:,} {what}, {figures['wrong']:,} wrong"
 
 
 def _weights(figures: Figures) -> str:
@@ -108,11 +108,6 @@ def _weights(figures: Figures) -> str:
     return f"{told}; {percent(share)} of the training is in the file ({interval})"
 
 
-def _divergence(figures: Figures) -> str:
-    told = f"mean KLD {nats(figures['mean_kld'])} ({nats(figures['kld_low'])} to {nats(figures['kld_high'])})"
-    return f"{told}, same top token {percent(figures['top1'])}, perplexity ratio {ratio(figures['ppl_ratio'])}"
-
-
 def _layers(figures: Figures) -> str:
     first = figures["first"]
     if first is None:
@@ -122,7 +117,7 @@ def _layers(figures: Figures) -> str:
 
 
 def _runtime(figures: Figures) -> str:
-    told = {name: found.get("not_run") or f"mean KLD {nats(found['mean_kld'])}" for name, found in figures.items()}
+    told = {name: found.get("not_run") or f"{MEAN_KLD} {nats(found['mean_kld'])}" for name, found in figures.items()}
     return "; ".join(f"{name}: {what}" for name, what in told.items())
 
 
@@ -143,13 +138,13 @@ def _task(figures: Figures) -> str:
 _TOLD: Final[Mapping[str, Callable[[Figures], str]]] = {
     "file": _file,
     "metadata": _metadata,
-    "token types": lambda figures: f"{count(figures['tokens'])} tokens",
+    "token types": lambda figures: f"{figures['tokens']:,} tokens",
     "token ids": _wrong("texts"),
     "chat template": _wrong("prompts"),
     "weights": _weights,
-    "logits": _divergence,
-    "merge": _divergence,
-    "quantization": _divergence,
+    "logits": divergence,
+    "merge": divergence,
+    "quantization": divergence,
     "layers": _layers,
     "runtime": _runtime,
     "answers": _answers,

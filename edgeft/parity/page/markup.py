@@ -40,6 +40,11 @@ def joined(*children: Content) -> Markup:
     return Markup("".join(one if isinstance(one, Markup) else escape(visible(str(one))) for one in shown))
 
 
+def number(text: str, value: float, name: str | None = None) -> Markup:
+    """Returns a figure as it is read, with its `name` in the JSON and its exact value for programs."""
+    return element("data", text, value=repr(float(value)), data_figure=name)
+
+
 def visible(text: str) -> str:
     """Returns a text with its control characters as pictures of them, and what is no character as a replacement."""
     return _UNSEEN.sub(lambda found: chr(0x2400 + ord(found[0])) if ord(found[0]) < 0x20 else "\ufffd", text)

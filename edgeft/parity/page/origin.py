@@ -15,9 +15,8 @@ from edgeft import __version__
 from edgeft.cores import available_cores
 from edgeft.files import human_size
 from edgeft.pareto import TradeOff
-from edgeft.parity.formats import nats
-from edgeft.parity.page.figures import number, percent, ratio
-from edgeft.parity.page.markup import Content, Markup, element, joined
+from edgeft.parity.figures import nats, percent, ratio
+from edgeft.parity.page.markup import Content, Markup, element, joined, number
 from edgeft.parity.page.pictures import losses
 from edgeft.parity.page.plot import panel
 from edgeft.parity.scored import Checked
@@ -111,7 +110,7 @@ def _survival_table(by_type: Mapping[str, Mapping[str, Any]]) -> Markup:
     rows = []
     for name, overall in by_type.items():
         codes = overall.get("unchanged_codes")
-        row: tuple[Content, ...] = (name, number(f"{overall['cosine']:.3f}", overall["cosine"]))
+        row: tuple[Content, ...] = (name, number(ratio(overall["cosine"]), overall["cosine"]))
         row += (number(ratio(overall["norm_ratio"]), overall["norm_ratio"]),)
         rows.append((*row, "" if codes is None else number(percent(codes), codes)))
     said = "What rounding left of the change that training made: Q(W + d) - Q(W) against d."

@@ -12,7 +12,7 @@ import numpy as np
 from edgeft.files import human_size
 from edgeft.loss_curve import curves
 from edgeft.pareto import TradeOff, marks, pareto_axes
-from edgeft.parity.formats import nats
+from edgeft.parity.figures import MEAN_KLD, nats
 from edgeft.parity.page.markup import Markup, element
 from edgeft.parity.page.plot import NARROW, WIDTH, line, picture, text
 from edgeft.parity.scored import ScoredRecord
@@ -138,7 +138,7 @@ def sizes_and_divergences(files: Sequence[TradeOff]) -> Markup:
     parts = [*_heights(up), *_widths(across, "size of the file, MB", bottom)]
     for mark in marks(files, across, up):
         one = mark.trade_off
-        told = element("title", f"{one.label}: {human_size(one.size_bytes)}, mean KLD {nats(one.kld)}")
+        told = element("title", f"{one.label}: {human_size(one.size_bytes)}, {MEAN_KLD} {nats(one.kld)}")
         dot = element("circle", cx=f"{mark.x:.1f}", cy=f"{mark.y:.1f}", r=4.5, class_=f"file-dot {one.kind}")
         parts.append(element("g", told, dot, text(mark.label_x, mark.label_y, one.label, mark.anchor, "file-name")))
     return picture(_HIGH, "divergence of each file over its size", parts)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from edgeft.parity.formats import nats
-from edgeft.parity.page.figures import number, percent
-from edgeft.parity.page.markup import Content, Markup, element, joined
+from edgeft.parity.figures import nats, percent
+from edgeft.parity.page.markup import Content, Markup, element, joined, number
 from edgeft.parity.page.origin import table
 from edgeft.parity.scored import ScoredRecord
 

@@ -10,14 +10,16 @@ import numpy as np
 
 from edgeft.config import ParityThresholds
 from edgeft.llamacpp import Engine
-from edgeft.parity.ladder import Failure, Rung, Status
+from edgeft.parity.figures import finding
+from edgeft.parity.ladder import Failure, Rung
 from edgeft.parity.reference import OpenReference
 from edgeft.parity.statistics import Divergence, DivergenceMeter, Estimate, Positions
+from edgeft.parity.thresholds import allowed_ranges
 from edgeft.progress import Progress
-from edgeft.quant_types import UNQUANTIZED
+from edgeft.quant_types import FTYPE, UNQUANTIZED
 
 _LOGITS, _QUANTIZATION, _MERGE = "logits", "quantization", "merge"
-_MOST_TIMES: Final = 20
+_MAX_TIMES: Final = 20
 """Times as much as was recorded that anybody will record to have a verdict."""
 
 
@@ -50,25 +52,34 @@ def check_conversion(positions: Positions, divergence: Divergence, limits: Parit
     But for the perplexity: where few tokens are improbable, noise moves a single one by more than the limit, up or
     down. So the whole interval of its ratio has to be beyond, and one record alone, which has none, decides nothing.
     """
-    failures = list(_over(divergence, limits, _LOGITS))
-    size, limit, told = _perplexity(positions, limits, "limit")
-    one_record = len(np.unique(positions.record)) < 2
+    figures = _figures(divergence, limits)
+    beyond = list(_beyond(divergence, limits))
+    size, one_record = positions.nll_change.size, len(np.unique(positions.record)) < 2
     # Written so that NaN, which compares false with everything, fails, as a token given no chance at all does.
-    if not size.low <= limit and not (one_record and math.isfinite(size.mean)):
-        failures.append(Failure(_LOGITS, told))
+    if not size.low <= math.log(limits.ppl_ratio) and not (one_record and math.isfinite(size.mean)):
+        beyond.append("ppl_ratio")
     remedy = "repair what an earlier rung names; if none does, the graph differs: is this architecture supported right?"
-    failures = [
-        Failure(_LOGITS, f"{one.cause}: more than the noise of arithmetic", one.where, remedy) for one in failures
-    ]
-    return Rung(_LOGITS, "fail" if failures else "pass", divergence.to_json(), tuple(failures))
+    causes = [f"{_finding(key, figures)}: more than the noise of arithmetic" for key in beyond]
+    failures = tuple(Failure(_LOGITS, cause, "", remedy) for cause in causes)
+    return Rung(_LOGITS, "fail" if failures else "pass", figures, failures)
 
 
-def _over(divergence: Divergence, limits: ParityThresholds, name: str) -> Iterator[Failure]:
+def _figures(divergence: Divergence, limits: ParityThresholds) -> dict[str, Any]:
+    """Returns the figures of a rung, with what is `allowed` of them."""
+    return divergence.to_json() | {"allowed": allowed_ranges(limits)}
+
+
+def _finding(key: str, figures: Mapping[str, Any]) -> str:
+    return finding(key, figures, figures["allowed"][key])
+
+
+def _beyond(divergence: Divergence, limits: ParityThresholds) -> Iterator[str]:
+    """Yields which of mean KLD and top token are beyond what is allowed as they were measured."""
     # Written so that NaN, which compares false with everything, fails.
     if not divergence.mean_kld <= limits.mean_kld:
-        yield Failure(name, f"mean KLD is {divergence.mean_kld:.2e}, the limit {limits.mean_kld:.2e}")
+        yield "mean_kld"
     if not divergence.top1 >= limits.top1:
-        yield Failure(name, f"the same top token at {divergence.top1:.1%} of positions, the limit {limits.top1:.1%}")
+        yield "top1"
 
 
 def check_quantization(
@@ -76,67 +87,71 @@ def check_quantization(
     divergence: Divergence,
     limits: ParityThresholds,
     weights: Mapping[str, Any],
+    file_type: str,
     built_in: bool = False,
 ) -> Rung:
     """Holds a quantized file to its budget: a confidence interval within it passes, one beyond it fails.
 
-    Between, the remedy says how much there is to record, which of the `built_in` texts is nothing.
+    Between, the remedy says what to record, of which there is no more where the texts were `built_in`, and what would
+    have to be allowed for the file to pass.
     """
-    states: list[tuple[Status, str]] = []
-    times = 1.0
-    for estimate, limit, told in _judged(positions, limits):
-        said = estimate.verdict(limit)
-        state: Status = "pass" if said == "pass" else "undecided" if said == "undecided" else "fail"
-        if state != "pass":
-            states.append((state, told))
-        if state == "undecided":
-            times = max(times, estimate.times_more(limit))
-    remedy = "choose a larger type, quantize with an importance matrix, or keep the tensors named in a larger type"
-    failed = [told for state, told in states if state == "fail"]
+    figures = _figures(divergence, limits)
+    verdicts = {key: estimate.verdict(limit) for key, estimate, limit in _judged(positions, limits)}
+    failed, undecided = ([key for key, said in verdicts.items() if said == state] for state in ("fail", "undecided"))
     if failed:
-        found = tuple(Failure(_QUANTIZATION, told, _worst_tensors(weights), remedy) for told in failed)
-        return Rung(_QUANTIZATION, "fail", divergence.to_json(), found)
-    if states:
-        more = _more(len(positions.kld), times, built_in)
-        found = tuple(Failure(_QUANTIZATION, told, "", more) for _, told in states)
-        return Rung(_QUANTIZATION, "undecided", divergence.to_json(), found)
-    return Rung(_QUANTIZATION, "pass", divergence.to_json())
+        remedy = "choose a larger type, quantize with an importance matrix, or keep the tensors named in a larger type"
+        where = _worst_tensors(weights)
+        found = tuple(Failure(_QUANTIZATION, _finding(key, figures), where, remedy) for key in failed)
+        return Rung(_QUANTIZATION, "fail", figures, found)
+    if undecided:
+        times = max(
+            estimate.times_more(limit) for key, estimate, limit in _judged(positions, limits) if key in undecided
+        )
+        remedy = f"{_more(positions, times, built_in)}, or {_allowing(figures, limits, file_type)}"
+        found = tuple(Failure(_QUANTIZATION, _finding(key, figures), "", remedy) for key in undecided)
+        return Rung(_QUANTIZATION, "undecided", figures, found)
+    return Rung(_QUANTIZATION, "pass", figures)
 
 
-def _more(count: int, times: float, built_in: bool) -> str:
-    """Returns what to do where the interval holds the limit."""
-    if times > _MOST_TIMES:
-        what = f"its loss is too near to the budget for that: more than {_MOST_TIMES} times the {count:,} positions"
-        return f"record more of what the model is for, or say what it may lose (parity.quantization); {what}"
-    how = "records of what the model is for, as there are no more built-in texts: " if built_in else ""
-    how += "edgeft parity record --data, --records, --positions"
-    return f"record more, about {count * times:,.0f} positions in place of {count:,}: {how}"
+def _judged(positions: Positions, limits: ParityThresholds) -> Iterator[tuple[str, Estimate, float]]:
+    """Yields by key of the figures what is estimated, and the most that it may be.
 
-
-def _judged(positions: Positions, limits: ParityThresholds) -> Iterator[tuple[Estimate, float, str]]:
-    kld, other = positions.kld_estimate, positions.other_top_estimate
-    told = f"mean KLD is {kld.mean:.3g} ({kld.low:.3g} to {kld.high:.3g}), the budget {limits.mean_kld:g}"
-    yield kld, limits.mean_kld, told
-    share = Estimate(other.mean, max(other.low, 0.0), min(other.high, 1.0))
-    told = f"the same top token at {1 - other.mean:.1%} of positions ({1 - share.high:.1%} to {1 - share.low:.1%})"
-    yield share, 1 - limits.top1, f"{told}, the budget {limits.top1:.1%}"
-    yield _perplexity(positions, limits, "budget")
-
-
-def _perplexity(positions: Positions, limits: ParityThresholds, name: str) -> tuple[Estimate, float, str]:
-    """Returns how far the perplexity is from the reference's, up or down, in logarithms; the limit; and both in words.
-
-    `name` is what the limit is called.
+    That of top tokens is the share of other ones. That of the perplexity is how far its logarithm is from the
+    reference's, up or down.
     """
-    change = positions.nll_change
-    size = change if change.mean >= 0 else Estimate(-change.mean, -change.high, -change.low)
-    ratios = [_exp(value) for value in (change.mean, change.low, change.high)]
-    told = f"perplexity is {ratios[0]:.4f} of the reference's ({ratios[1]:.4f} to {ratios[2]:.4f})"
-    return size, math.log(limits.ppl_ratio), f"{told}, the {name} {limits.ppl_ratio:g}"
+    yield "mean_kld", positions.kld_estimate, limits.mean_kld
+    yield "top1", positions.other_top_estimate, 1 - limits.top1
+    yield "ppl_ratio", positions.nll_change.size, math.log(limits.ppl_ratio)
 
 
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
+def _more(positions: Positions, times: float, built_in: bool) -> str:
+    """Returns what to record where an interval holds the end of its range."""
+    if times > _MAX_TIMES:
+        return "take a larger type: what it loses is so near to what is allowed that no sample will tell"
+    records, count = len(np.unique(positions.record)), len(positions.kld)
+    wanted, most = math.ceil(records * times), math.ceil(count * times)
+    options = f"--records {wanted} --positions {most}"
+    if built_in:
+        what = "record the model again on records of what it is for, of which there are as many as you have"
+        return f"{what}: edgeft parity record MODEL --data RECORDS.jsonl --out REFERENCE.npz {options}"
+    keys = f"in a run: parity.records = {wanted}, parity.positions = {most}"
+    return f"record {wanted:,} records in place of {records:,} (edgeft parity record {options}; {keys})"
+
+
+def _allowing(figures: Mapping[str, Any], limits: ParityThresholds, file_type: str) -> str:
+    """Returns what the configuration would say for the file to pass: the ranges as they are, or up to the intervals."""
+    kld = max(limits.mean_kld, _up(figures["kld_high"]))
+    top1 = min(limits.top1, 1 - _up(1 - figures["top1_low"]))
+    ratio = max(limits.ppl_ratio, _up(figures["ppl_ratio_high"]), _up(1 / figures["ppl_ratio_low"]))
+    key = f"parity.thresholds.{file_type}" if file_type in FTYPE else "parity.quantization"
+    said = f"{key} = {{mean_kld = {kld:.4g}, top1 = {top1:.4g}, ppl_ratio = {ratio:.4g}}}"
+    return f"allow what was measured, in the configuration that edgeft parity check -c names: {said}"
+
+
+def _up(value: float) -> float:
+    """Returns a number rounded up to three digits, so that what was measured is within it."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2) if value > 0 else 1.0
+    return math.ceil(value / unit) * unit
 
 
 def _worst_tensors(weights: Mapping[str, Any]) -> str:
@@ -172,10 +187,10 @@ def check_merge(figures: Mapping[str, float] | None, limits: ParityThresholds, m
     if figures is None:
         return Rung(_MERGE, "skipped", {})
     divergence = Divergence.from_json(figures)
-    found = list(_over(divergence, limits, _MERGE))
+    figures = _figures(divergence, limits)
+    beyond = list(_beyond(divergence, limits))
     if not 1 / limits.ppl_ratio <= divergence.ppl_ratio <= limits.ppl_ratio:
-        what = f"perplexity is {divergence.ppl_ratio:.4f} of the reference's, limit {limits.ppl_ratio}"
-        found.append(Failure(_MERGE, what))
+        beyond.append("ppl_ratio")
     cause, remedy = _MERGED_INTO.get(merge_base or "", ("merging lost it", _MERGE_REMEDY))
-    failures = tuple(Failure(_MERGE, f"{cause}: {one.cause}", "", remedy) for one in found)
-    return Rung(_MERGE, "fail" if failures else "pass", dict(figures), failures)
+    failures = tuple(Failure(_MERGE, f"{cause}: {_finding(key, figures)}", "", remedy) for key in beyond)
+    return Rung(_MERGE, "fail" if failures else "pass", figures, failures)
