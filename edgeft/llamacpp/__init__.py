@@ -6,9 +6,11 @@ from edgeft.llamacpp.engine import LOGITS, Engine, Runtime
 from edgeft.llamacpp.log import build_description
 from edgeft.llamacpp.observe import Point
 from edgeft.llamacpp.quantizer import quantize_here
-from edgeft.llamacpp.vocabulary import Vocabulary
+from edgeft.llamacpp.vocabulary import ENDS_BY_NAME, EOS_KEY, Vocabulary
 
 __all__ = [
+    "ENDS_BY_NAME",
+    "EOS_KEY",
     "LOGITS",
     "Engine",
     "Point",
