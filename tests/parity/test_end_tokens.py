@@ -65,13 +65,13 @@ def test_llama_cpp_ends_generation_at_this_name(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("role", ["eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep"])
 def test_the_key_that_makes_a_token_an_end_is_named(role: str, tmp_path: Path) -> None:
     keys = {"eos": _DONE} | {role: _COMMA}
-    with Vocabulary(header(tmp_path / "v.gguf", **keys)) as vocabulary:
+    with Vocabulary(header(tmp_path / "v.gguf", _TEXTS, **keys)) as vocabulary:
         assert vocabulary.ends_with_keys()[_COMMA] == f"tokenizer.ggml.{role}_token_id"
 
 
 @pytest.mark.parametrize("role", ["bos", "padding", "unknown", "seperator", "mask", "fim_pre", "fim_suf", "fim_mid"])
 def test_other_keys_make_no_token_an_end(role: str, tmp_path: Path) -> None:
-    with Vocabulary(header(tmp_path / "v.gguf", eos=_DONE, **{role: _COMMA})) as vocabulary:
+    with Vocabulary(header(tmp_path / "v.gguf", _TEXTS, eos=_DONE, **{role: _COMMA})) as vocabulary:
         assert vocabulary.ends_with_keys() == {_DONE: "tokenizer.ggml.eos_token_id", _HTML: ""}
 
 
