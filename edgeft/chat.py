@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgeft.artifacts import Message
-from edgeft.llamacpp import Engine
+
+if TYPE_CHECKING:  # the command line says how threads wait before llama.cpp is loaded
+    from edgeft.llamacpp import Engine
 
 HELP = "/reset forgets the conversation, /quit (or Ctrl-D) leaves"
 

@@ -39,9 +39,19 @@ class Interrupted(KeyboardInterrupt):
 
 
 class GateError(EdgeftError):
-    """A parity or evaluation gate failed: the work is done, the result is not good enough. Exits 3."""
+    """A parity gate failed: the work is done, the result is not good enough. Exits 3."""
 
     exit_code = 3
+
+
+class UndecidedError(EdgeftError):
+    """A parity gate can decide nothing: what was measured is too little. Exits 4, or as the user wants it."""
+
+    exit_code = 4
+
+    def __init__(self, problems: Iterable[Problem], exit_code: int = exit_code) -> None:
+        super().__init__(problems)
+        self.exit_code = exit_code
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

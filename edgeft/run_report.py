@@ -58,7 +58,7 @@ def _training(graph: Graph, trade_offs: Sequence[TradeOff]) -> Training:
         {
             graph.gguf(name).path.name: found["tokens_per_second"]
             for name, found in scores.items()
-            if "tokens_per_second" in found
+            if found.get("tokens_per_second") is not None
         },
         trade_offs,
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from edgeft.artifacts import Checkpoint, GgufFile
-from edgeft.cores import available_cores
+from edgeft.cores import available_cores, let_threads_sleep
 
 _MOST_WORKERS = 4
 _WORKER_BYTES = 3 * 10**9
@@ -39,6 +39,7 @@ def pytest_configure() -> None:
     """
     for name in _PRINTED_OTHERWISE:
         os.environ.pop(name, None)
+    let_threads_sleep(os.environ)
     settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("steady")
     worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -140,7 +140,8 @@ def test_what_is_allowed_is_a_range_everywhere(written: Result) -> None:
 def test_a_file_that_fails_exits_3_and_is_named(written: Result) -> None:
     assert written.exit_code == 3
     report = reports(written)[2]
-    assert f"error {NAMES[2]}: {report['where']}: quantization: {report['cause']}" in written.stderr
+    assert report["where"] == ""
+    assert f"error {NAMES[2]}: quantization: {report['cause']}" in written.stderr
     assert f"-> {report['remedy']}" in written.stderr
     assert NAMES[1] not in written.stderr
     assert "Traceback" not in written.output
@@ -153,18 +154,23 @@ def test_files_that_pass_exit_0(folder: Path) -> None:
     assert "Q8_0 passes: quantization costs a mean KLD of" in result.stdout
 
 
-def test_a_sample_that_decides_nothing_fails_only_when_it_is_asked_to(folder: Path, written: Result) -> None:
+def test_a_sample_that_decides_nothing_has_an_exit_code_of_its_own(folder: Path, written: Result) -> None:
     """The budget is put at the mean itself, which the interval holds."""
     mean = reports(written)[1]["logits"]["mean_kld"]
     (folder / "between.toml").write_text(LIMITS.format(q8=mean, q4=9.0))
-    lenient = check(folder, "--json", names=NAMES[1:2], limits="between.toml")
+    lenient = check(folder, "--json", "--undecided-exit", "0", names=NAMES[1:2], limits="between.toml")
     assert (lenient.exit_code, lenient.stderr) == (0, "")
     assert [report["verdict"] for report in reports(lenient)] == ["undecided"]
     junit = folder / "undecided.xml"
-    strict = check(folder, "--strict", "--junit", junit, names=NAMES[1:2], limits="between.toml")
-    assert strict.exit_code == 3
-    assert "so near to what is allowed" in strict.stderr
-    assert "Q8_0 is undecided at quantization" in strict.stdout
+    plain = check(folder, "--junit", junit, names=NAMES[1:2], limits="between.toml")
+    assert plain.exit_code == 4
+    assert f"error {NAMES[1]}: undecided at quantization: " in plain.stderr
+    assert "so near to what is allowed" in plain.stderr
+    assert "Q8_0 is undecided at quantization" in plain.stdout
+    assert check(folder, "--undecided-exit", "3", names=NAMES[1:2], limits="between.toml").exit_code == 3
+    (folder / "both.toml").write_text(LIMITS.format(q8=mean, q4=1e-9))
+    both = check(folder, "--undecided-exit", "7", limits="both.toml")  # a failure counts more
+    assert (both.exit_code, "undecided at" in both.stderr) == (3, False)
     case = ElementTree.parse(junit).find(".//testcase[@name='quantization']/skipped")
     assert case is not None and "mean KLD" in case.attrib["message"]
 

@@ -93,6 +93,7 @@ def test_every_mistake_at_once(tmp_path: Path) -> None:
         dropout = 1.0
         [quantize]
         types = ["Q4_K_M", "Q4_KM", "Q8"]
+        threads = 1
         [quantise]
         threads = 1
         """,
@@ -105,6 +106,7 @@ def test_every_mistake_at_once(tmp_path: Path) -> None:
         "train.lora.dropout": ("input should be less than 1, not 1.0", ""),
         "quantize.types.1": ("unknown quantization type 'Q4_KM'", "did you mean Q4_K_M?"),
         "quantize.types.2": ("unknown quantization type 'Q8'", "did you mean Q8_0?"),
+        "quantize.threads": ("unknown key", "it is now run.threads"),
         "quantise": ("unknown key", "did you mean quantize?"),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 
 import click
@@ -19,6 +20,7 @@ from edgeft.cli.parity import parity
 from edgeft.cli.quantizing import imatrix, quantize
 from edgeft.cli.run import run, show
 from edgeft.cli.weights import convert, converter, import_checkpoint, merge
+from edgeft.cores import let_threads_sleep
 
 __all__ = ["main"]
 
@@ -27,6 +29,7 @@ __all__ = ["main"]
 @click.version_option(__version__, prog_name="edgeft")
 def main() -> None:
     """Fine-tunes a small language model, runs it on the edge with llama.cpp, and proves that both are the same."""
+    let_threads_sleep(os.environ)
     # bitsandbytes and torch advise on optional kernels and deprecations of their own; a user can act on none of it.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")

@@ -8,7 +8,7 @@ from typing import cast
 import click
 
 from edgeft.artifacts import GgufFile
-from edgeft.cli.options import AT_LEAST_ONE, FILE, shown
+from edgeft.cli.options import AT_LEAST_ONE, FILE, shown, threads_option
 from edgeft.config import Config, load_config
 from edgeft.console import Output
 from edgeft.errors import EdgeftError
@@ -24,6 +24,7 @@ from edgeft.errors import EdgeftError
 @click.option(
     "--gpu-layers", default=0, show_default=True, help="layers on the GPU, where llama.cpp was built for one; -1: all"
 )
+@threads_option
 def chat(
     gguf: Path | None,
     config_path: Path | None,
@@ -32,6 +33,7 @@ def chat(
     n_ctx: int,
     max_tokens: int,
     gpu_layers: int,
+    threads: int,
 ) -> None:
     """Talks to a GGUF file in the terminal."""
     from edgeft.chat import HELP
@@ -43,7 +45,7 @@ def chat(
         raise click.UsageError("give a GGUF file, or a configuration with -c")
     path = gguf if gguf is not None else _smallest_file(load_config(cast(Path, config_path)))
     lora = None if adapter is None else GgufFile.open(adapter)
-    with Engine(GgufFile.open(path), n_ctx, gpu_layers=gpu_layers, adapter=lora) as engine:
+    with Engine(GgufFile.open(path), n_ctx, gpu_layers=gpu_layers, threads=threads, adapter=lora) as engine:
         output.line(f"{shown(path.absolute())}, context of {engine.n_ctx} tokens; {HELP}")
         converse(engine, output.terminal(), max_tokens, system)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeft.artifacts import GgufFile, Tokens, open_trained
-from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, SIZE, checkpoint_named, shown
+from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, SIZE, checkpoint_named, shown, threads_option
 from edgeft.console import Output
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size, json_text, require_writable, write_text
@@ -42,7 +42,7 @@ _ABOVE_ZERO = click.FloatRange(0, min_open=True)
 @click.option("--svg", "picture", type=FILE, help="a picture of size and divergence")
 @click.option("--imatrix", "imatrix_path", type=FILE, help="an importance matrix")
 @click.option("--positions", type=AT_LEAST_ONE, default=1000, show_default=True, help="tokens to measure on")
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all cores")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def fit(
     source: Path, out: Path | None, compare: tuple[str, ...], picture: Path | None, as_json: bool, **asked: Any
@@ -125,9 +125,11 @@ def _fit(
 ) -> TradeOff:
     from edgeft.quantize.budget import Budget, FileDivergence, quantize_to_budget
 
-    others = (asked["imatrix_path"], asked["threads"])
+    threads = asked["threads"]
     with output.progress("fit") as progress:
-        fitted = quantize_to_budget(gguf, costs, Budget(*limits), FileDivergence(gguf, chosen), out, *others, progress)
+        measure = FileDivergence(gguf, chosen, threads)
+        others = (asked["imatrix_path"], threads, progress)
+        fitted = quantize_to_budget(gguf, costs, Budget(*limits), measure, out, *others)
     if as_json:
         click.echo(json_text({"file": str(out), **fitted.figures()}))
     else:
@@ -158,7 +160,7 @@ def _compare(
     from edgeft.quantize.passages import passages
 
     held_out = passages(Tokens(asked["tokens_folder"]), asked["positions"], "evaluation")
-    measure, judge = FileDivergence(gguf, chosen), FileDivergence(gguf, held_out)
+    measure, judge = (FileDivergence(gguf, texts, asked["threads"]) for texts in (chosen, held_out))
     rows: list[Comparison] = []
     for name in types:
         with output.progress(name) as progress:

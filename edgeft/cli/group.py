@@ -30,7 +30,7 @@ _DISK_ERRORS = {
 
 
 class Cli(click.Group):
-    """Prints what a user can fix without a traceback: exit 1, or 3 for a gate; usage errors exit 2."""
+    """Prints what a user can fix without a traceback: exit 1, 3 for a gate, 4 for an undecided one; usage, 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgeft.artifacts import Checkpoint
-from edgeft.errors import EdgeftError
+from edgeft.errors import EdgeftError, GateError, Problem, UndecidedError
 from edgeft.files import parse_size
 
 
@@ -42,6 +43,20 @@ merge_base_option = click.option(
 config_option = click.option(
     "-c", "--config", "config_path", type=FILE, default=Path("edgeft.toml"), show_default=True, help="configuration"
 )
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="threads of llama.cpp; 0: as many as there are cores",
+)
+undecided_option = click.option(
+    "--undecided-exit",
+    type=click.IntRange(0, 255),
+    default=UndecidedError.exit_code,
+    show_default=True,
+    help="exit code when a file is undecided and none fails: 0 lets it pass, 3 lets it fail",
+)
 set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="as train.lora.rank=8")
 
 
@@ -52,6 +67,24 @@ def checkpoint_named(name: str) -> Checkpoint:
     from edgeft.hf import resolve_checkpoint
 
     return resolve_checkpoint(name)
+
+
+def require_pass(reports: Sequence[Mapping[str, Any]], undecided_exit: int) -> None:
+    """Raises GateError where one of the parity reports fails, and else UndecidedError where one is undecided.
+
+    With the exit code 0 for it, what is undecided passes.
+    """
+    failed = [_problem(report, "") for report in reports if report["verdict"] == "fail"]
+    undecided = [_problem(report, "undecided at ") for report in reports if report["verdict"] == "undecided"]
+    if failed:
+        raise GateError(failed)
+    if undecided and undecided_exit:
+        raise UndecidedError(undecided, undecided_exit)
+
+
+def _problem(report: Mapping[str, Any], state: str) -> Problem:
+    where = ": ".join(filter(None, (report["file"], report["where"])))
+    return Problem(f"{state}{report['rung']}: {report['cause']}", where, report["remedy"])
 
 
 def shown(path: Path) -> str:

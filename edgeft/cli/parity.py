@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from edgeft.artifacts import Adapter, GgufFile, Reference
-from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, shown
+from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, require_pass, shown, threads_option, undecided_option
 from edgeft.config import ParityConfig, load_config
 from edgeft.console import Output
-from edgeft.errors import EdgeftError, GateError, Problem
+from edgeft.errors import EdgeftError, Problem
 from edgeft.files import human_size, json_text, require_writable, sha256_file, write_text
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ def record(
 @click.argument("reference", type=FILE)
 @click.argument("ggufs", type=FILE, nargs=-1, required=True)
 @click.option("-c", "--config", "config_path", type=FILE, help="configuration whose [parity] has the thresholds")
-@click.option("--threads", type=click.IntRange(min=0), default=0, show_default=True, help="0: as many as cores")
+@threads_option
 @click.option("--gpu/--no-gpu", default=True, show_default=True, help="hold llama.cpp's GPUs, if any, to the CPU")
 @click.option("--json", "as_json", is_flag=True, help="print the reports as JSON")
 @click.option("--markdown", type=FILE, help="also write them as Markdown, for a pull request")
 @click.option("--junit", "junit_path", type=FILE, help="also write them as JUnit's XML, for CI")
 @click.option("--html", "html_path", type=FILE, help="also write them as one HTML page with pictures, for people")
-@click.option("--strict", is_flag=True, help="a file on which nothing can be decided fails, too")
+@undecided_option
 def check(
     reference: Path,
     ggufs: tuple[Path, ...],
@@ -103,9 +103,9 @@ def check(
     markdown: Path | None,
     junit_path: Path | None,
     html_path: Path | None,
-    strict: bool,
+    undecided_exit: int,
 ) -> None:
-    """Holds GGUFS to a REFERENCE. Exits 3 when one fails."""
+    """Holds GGUFS to a REFERENCE. Exits 3 when one fails, and 4 when none does and one is undecided."""
     from edgeft.parity import formats
     from edgeft.parity.check import check_file
 
@@ -128,11 +128,7 @@ def check(
         write_text(junit_path, formats.junit(reports))
     if html_path:
         write_text(html_path, _page(checked, [reference, *(part for gguf in opened for part in gguf.parts)]))
-    failed = [r for r in reports if r["verdict"] == "fail" or (strict and r["verdict"] == "undecided")]
-    if failed:
-        raise GateError(
-            Problem(f"{r['rung']}: {r['cause']}", f"{r['file']}: {r['where']}", r["remedy"]) for r in failed
-        )
+    require_pass(reports, undecided_exit)
 
 
 def _opened(reference: Path, ggufs: Sequence[Path]) -> list[GgufFile]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from edgeft.artifacts import Checkpoint, GgufFile, Tokens, open_trained
-from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown
+from edgeft.cli.options import AT_LEAST_ONE, FILE, FOLDER, checkpoint_named, shown, threads_option
 from edgeft.cli.recipes import recipe_options, recipes, targets, warn_of_rounding
 from edgeft.config import ImatrixConfig
 from edgeft.console import Output
@@ -87,7 +87,7 @@ def imatrix(
 @recipe_options
 @click.option("--ctx", "n_ctx", type=AT_LEAST_ONE, default=4096, show_default=True, help="context that memory is for")
 @click.option("--memory", metavar="GB", type=click.FloatRange(0, min_open=True), help="memory of the device")
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: all cores")
+@threads_option
 @click.option("--base", help="the model that SOURCE was tuned from: with --adapter, measures what is left of it")
 @click.option("--adapter", type=FOLDER, help="the adapter that is in SOURCE; figures go to OUT.survival.json")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")

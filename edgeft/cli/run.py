@@ -10,12 +10,11 @@ from typing import Any
 import click
 
 from edgeft.cli import ranks
-from edgeft.cli.options import FOLDER, config_option, set_option, shown
+from edgeft.cli.options import FOLDER, config_option, require_pass, set_option, shown, undecided_option
 from edgeft.config import load_config
 from edgeft.config_text import to_toml
 from edgeft.console import Output
 from edgeft.doctor import check_configuration, examine, survival_checks
-from edgeft.errors import GateError, Problem
 from edgeft.files import human_size, write_text
 from edgeft.graph import Graph
 from edgeft.pipeline import Pipeline, Step
@@ -28,11 +27,19 @@ from edgeft.summary import describe, summarize, trade_offs, write_summary
 @set_option
 @click.option("--dry-run", is_flag=True, help="show what would be made, and why, and make nothing")
 @click.option("--force", is_flag=True, help="make the named stages again though they are up to date")
-def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], dry_run: bool, force: bool) -> None:
+@undecided_option
+def run(
+    stages: tuple[str, ...],
+    config_path: Path,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    force: bool,
+    undecided_exit: int,
+) -> None:
     """Runs the named STAGES and whatever they need that is missing or stale; by default all but merge.
 
     The stages: import (where the base is a GGUF file), tokens, train, merge, convert, imatrix, quantize, reference,
-    parity, eval.
+    parity, eval. Exits 3 when a file fails its parity, and 4 when none does and one is undecided.
     """
     output = Output()
     pipeline = Pipeline(Graph(load_config(config_path, overrides)))
@@ -60,10 +67,9 @@ def run(stages: tuple[str, ...], config_path: Path, overrides: tuple[str, ...], 
         output.summary(rows)
         pages = [shown(path) for path in (written, _write_report(graph, rows)) if path is not None]
         output.line("\n" + "\n".join(pages))
-    failed = [row["name"] for row in rows if row["verdict"] == "fail"]
-    if failed and any(step.node.stage == "parity" for step in steps):
-        causes = [graph.parity_report(name).content() for name in failed]
-        raise GateError(Problem(f"{c['rung']}: {c['cause']}", f"parity of {c['type']}", c["where"]) for c in causes)
+    if any(step.node.stage == "parity" for step in steps):
+        checked = [row["name"] for row in rows if row["verdict"]]
+        require_pass([graph.parity_report(name).content() for name in checked], undecided_exit)
 
 
 def _write_report(graph: Graph, rows: Sequence[Mapping[str, Any]]) -> Path | None:

@@ -60,11 +60,16 @@ _MARKS: Final = ("[key]", "[text]", "[list]")
 """pydantic's mark of a bad key of a mapping, and ours of what a value was taken for."""
 
 
+_MOVED: Final = {"quantize.threads": "run.threads"}
+
+
 def _problem(path: Path, details: Any) -> Problem:
     location = [str(part) for part in details["loc"] if part not in _MARKS]
     where = f"{path}: {'.'.join(location)}"
     if details["type"] == "extra_forbidden":
-        return Problem("unknown key", where, nearest(location[-1], _known_keys(location[:-1])))
+        moved = _MOVED.get(".".join(location))
+        remedy = f"it is now {moved}" if moved else nearest(location[-1], _known_keys(location[:-1]))
+        return Problem("unknown key", where, remedy)
     if details["type"] == "missing":
         return Problem("this key is required", where, _description(location))
     if details["type"] == "value_error":

@@ -73,7 +73,6 @@ class QuantizeConfig(Section):
     output_type: TensorType | None = Field(None, description="type of the output matrix; unset: by the file type")
     embedding_type: TensorType | None = Field(None, description="type of the embedding; unset: by the file type")
     pure: bool = Field(False, description="every tensor in the file type's own type, none in a larger one")
-    threads: int = Field(0, ge=0, description="0: as many as there are cores")
 
     @model_validator(mode="after")
     def _has_imatrix(self) -> QuantizeConfig:

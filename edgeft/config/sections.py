@@ -199,9 +199,15 @@ class EvalConfig(Section):
 
 
 class RunConfig(Section):
-    """Where a run's artifacts go."""
+    """Where a run's artifacts go, and what of the machine it takes."""
 
     directory: str = Field("run", description="folder of the run (relative to this file)")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="threads of llama.cpp, which quantizes, checks for parity and evaluates; 0: as many as there are "
+        "cores",
+    )
 
 
 class Config(Section):

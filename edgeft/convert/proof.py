@@ -165,6 +165,11 @@ def _token_failures(vocabulary: Vocabulary, held: Expected, where: str) -> Itera
     for token in sorted(held.ends):
         if not vocabulary.ends(token):
             yield Problem(f"token {token} ends an answer, and llama.cpp does not stop at it", where)
+    for token, key in vocabulary.ends_with_keys().items():
+        if key and token not in held.ends:
+            text = vocabulary.piece(token, special=True).decode(errors="replace")
+            what = f"llama.cpp ends an answer at {text!r} ({token}), at which the model does not: {key}"
+            yield Problem(what, where, "use another base model")
     for token in sorted(held.control):
         text = vocabulary.piece(token, special=True).decode(errors="replace")
         if not vocabulary.is_control(token) and text not in _ALWAYS_SHOWN:

@@ -12,36 +12,10 @@ from edgeft.convert.chat_template import end_of_turn
 from edgeft.convert.tokenizer_files import TokenizerFiles
 from edgeft.convert.vocabulary import Vocabulary
 from edgeft.errors import EdgeftError
+from edgeft.llamacpp import ENDS_BY_NAME
 
 _ROLE_TYPES = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "mask")
-ENDS_BY_NAME = frozenset(
-    {
-        "<|eot_id|>",
-        "<|im_end|>",
-        "<|end|>",
-        "<|return|>",
-        "<|call|>",
-        "<|flush|>",
-        "<|calls|>",
-        "<end_of_turn>",
-        "<|endoftext|>",
-        "</s>",
-        "<|eom_id|>",
-        "<EOT>",
-        "_<EOT>",
-        "[EOT]",
-        "[EOS]",
-        "<|end_of_text|>",
-        "<turn|>",
-        "<end_of_utterance>",
-        "<eos>",
-        "<|tool_response>",
-        "[e~[",
-        "<\uff5cend\u2581of\u2581sentence\uff5c>",
-    }
-)
-"""Tokens that end generation in llama.cpp by their name alone (src/llama-vocab.cpp, special_eog_ids)."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,22 +9,30 @@ from edgeft.artifacts import EvalReport, GgufFile
 from edgeft.config import EvalConfig
 from edgeft.dataset.records import Record
 from edgeft.evaluate.report import Answer, write_eval_report
-from edgeft.llamacpp import Engine
+from edgeft.llamacpp import Engine, generation_speed
 from edgeft.progress import Progress, silent
 
 
 def evaluate_gguf(
-    gguf: GgufFile, records: Sequence[Record], n_ctx: int, config: EvalConfig, out: Path, progress: Progress = silent
+    gguf: GgufFile,
+    records: Sequence[Record],
+    n_ctx: int,
+    config: EvalConfig,
+    out: Path,
+    progress: Progress = silent,
+    threads: int = 0,
 ) -> EvalReport:
-    """Answers every record greedily with llama.cpp and writes the report."""
+    """Answers every record greedily with llama.cpp, with so many threads, 0 for a thread a core; writes the report.
+
+    Speed is measured by itself, behind the answers, and left out where other work kept the cores busy.
+    """
     answers: list[Answer] = []
-    with Engine(gguf, n_ctx) as engine:
-        started = time.perf_counter()
+    with Engine(gguf, n_ctx, threads=threads) as engine:
         for done, record in enumerate(records, start=1):
             answers.append(answer(engine, record, config.max_new_tokens))
             progress(done, len(records))
-        seconds = time.perf_counter() - started
-    return write_eval_report(records, answers, sum(a.n_tokens for a in answers) / seconds, out)
+        speed = generation_speed(engine)
+    return write_eval_report(records, answers, speed.tokens_per_second if speed.steady else None, out)
 
 
 def answer(engine: Engine, record: Record, max_new: int) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from edgeft import hf
 from edgeft.artifacts import EvalReport
 from edgeft.config import EvalConfig
+from edgeft.cores import available_cores, cores_are_free
 from edgeft.dataset.records import Record
 from edgeft.evaluate.report import Answer, write_eval_report
 from edgeft.progress import Progress, silent
@@ -25,7 +27,7 @@ def evaluate_model(
     out: Path,
     progress: Progress = silent,
 ) -> EvalReport:
-    """Answers every record greedily and writes the report; speed is measured on a few records one at a time."""
+    """Answers every record greedily and writes the report; speed is the median of a few, one at a time."""
     prompts = [hf.encode(tokenizer, hf.render(tokenizer, record.prompt, True, record.tools)) for record in records]
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # less padding in a batch
     answers: dict[int, Answer] = {}
@@ -35,9 +37,13 @@ def evaluate_model(
         for index, ids in zip(batch, continued, strict=True):
             answers[index] = Answer(_text(tokenizer, ids), len(ids), bool(ids) and ids[-1] in end_ids)
         progress(len(answers), len(records))
-    started = time.perf_counter()
-    timed = [hf.generate(model, tokenizer, [p], end_ids, config.max_new_tokens)[0] for p in prompts[:_TIMED_RECORDS]]
-    rate = sum(len(ids) for ids in timed) / (time.perf_counter() - started)
+    rates, free = [], []
+    for prompt in prompts[:_TIMED_RECORDS]:
+        free.append(cores_are_free(available_cores() if model.device.type == "cpu" else 1))
+        started = time.perf_counter()
+        ids = hf.generate(model, tokenizer, [prompt], end_ids, config.max_new_tokens)[0]
+        rates.append(len(ids) / (time.perf_counter() - started))
+    rate = statistics.median(rates) if all(free) else None
     return write_eval_report(records, [answers[i] for i in range(len(records))], rate, out)
 
 

@@ -23,9 +23,12 @@ class Answer:
 
 
 def write_eval_report(
-    records: Sequence[Record], answers: Sequence[Answer], tokens_per_second: float, out: Path
+    records: Sequence[Record], answers: Sequence[Answer], tokens_per_second: float | None, out: Path
 ) -> EvalReport:
-    """Scores answers and writes the report. `tokens_per_second` is that of answering one record at a time."""
+    """Scores answers and writes the report.
+
+    `tokens_per_second` is that of generating one record's answer; None where the machine was too busy to tell.
+    """
     out.mkdir(parents=True, exist_ok=True)
     metrics = score([record.answer for record in records], [answer.text for answer in answers])
     lines = [
@@ -40,7 +43,6 @@ def write_eval_report(
     ]
     write_text(out / "answers.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     ended = sum(answer.ended for answer in answers) / len(answers)
-    write_json(
-        out / "eval.json", {**metrics.to_json(), "ended": ended, "tokens_per_second": round(tokens_per_second, 1)}
-    )
+    rate = None if tokens_per_second is None else round(tokens_per_second, 1)
+    write_json(out / "eval.json", {**metrics.to_json(), "ended": ended, "tokens_per_second": rate})
     return EvalReport(out)

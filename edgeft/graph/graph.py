@@ -199,7 +199,8 @@ class Graph(Places):
         def make(out: Path, progress: Progress) -> None:
             from edgeft.parity.check import check_parity
 
-            check_parity(self.reference, GgufFile.open(self.gguf(type_name).path), self.config.checking, out, progress)
+            gguf = GgufFile.open(self.gguf(type_name).path)
+            check_parity(self.reference, gguf, self.config.checking, out, progress, self.config.run.threads)
 
         return make
 
@@ -231,6 +232,7 @@ class Graph(Places):
 
             config = self.config.eval
             gguf = GgufFile.open(self.gguf(type_name).path)
-            evaluate_gguf(gguf, self._tests(config.records), self._n_ctx, config, out, progress)
+            records, threads = self._tests(config.records), self.config.run.threads
+            evaluate_gguf(gguf, records, self._n_ctx, config, out, progress, threads)
 
         return make

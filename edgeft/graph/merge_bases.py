@@ -48,7 +48,7 @@ class MergeBases:
                 for name in bases
             }
             examples = TokenizedExamples(self.tokens.path / "evaluation")
-            measure_merge_bases(live, candidates, examples, out, progress)
+            measure_merge_bases(live, candidates, examples, out, progress, self.config.run.threads)
 
     def _files(self, name: MergeBase, work: Path) -> Iterator[tuple[str, GgufFile]]:
         """Yields each type with its file, by the run's own recipe; a file lasts until the next is asked for."""
@@ -59,7 +59,7 @@ class MergeBases:
         source = self._unquantized(name, work)
         for type_name in self.types:
             recipe = Recipe.configured(type_name, settings, imatrix)
-            made = quantize(source, recipe, work / f"{type_name}.gguf", settings.threads)
+            made = quantize(source, recipe, work / f"{type_name}.gguf", self.config.run.threads)
             yield type_name, made
             made.path.unlink()
 

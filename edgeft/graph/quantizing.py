@@ -102,7 +102,7 @@ def _quantize(places: Places, type_name: str, out: Path, progress: Progress) -> 
 
     source = GgufFile.open(places.gguf(places.unquantized).path)
     path, recipe = out / places.gguf_name(type_name), _recipe(places, type_name)
-    _survival(places, quantize(source, recipe, path, places.config.quantize.threads, progress), out)
+    _survival(places, quantize(source, recipe, path, places.config.run.threads, progress), out)
 
 
 def _convert(places: Places, type_name: str, out: Path, progress: Progress) -> None:
@@ -149,11 +149,12 @@ def _fit(places: Places, name: str, out: Path, progress: Progress) -> None:
     from edgeft.quantize.costs import read_costs
     from edgeft.quantize.passages import passages
 
-    settings, source = places.config.quantize, GgufFile.open(places.gguf(places.unquantized).path)
-    measure = FileDivergence(source, passages(places.tokens, settings.positions))
+    settings, threads = places.config.quantize, places.config.run.threads
+    source = GgufFile.open(places.gguf(places.unquantized).path)
+    measure = FileDivergence(source, passages(places.tokens, settings.positions), threads)
     costs = read_costs(places.run.path("sensitivity") / "costs.json")
     path, budget = out / places.gguf_name(name), Budget(**places.budgets[name])
-    fitted = quantize_to_budget(source, costs, budget, measure, path, _imatrix(places), settings.threads, progress)
+    fitted = quantize_to_budget(source, costs, budget, measure, path, _imatrix(places), threads, progress)
     write_json(out / "fit.json", fitted.figures())
     _survival(places, fitted.gguf, out)
 

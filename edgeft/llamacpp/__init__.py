@@ -6,16 +6,22 @@ from edgeft.llamacpp.engine import LOGITS, Engine, Runtime
 from edgeft.llamacpp.log import build_description
 from edgeft.llamacpp.observe import Point
 from edgeft.llamacpp.quantizer import quantize_here
-from edgeft.llamacpp.vocabulary import Vocabulary
+from edgeft.llamacpp.speed import Speed, file_speed, generation_speed
+from edgeft.llamacpp.vocabulary import ENDS_BY_NAME, EOS_KEY, Vocabulary
 
 __all__ = [
+    "ENDS_BY_NAME",
+    "EOS_KEY",
     "LOGITS",
     "Engine",
     "Point",
     "Runtime",
+    "Speed",
     "Vocabulary",
     "build_description",
     "dequantize",
+    "file_speed",
+    "generation_speed",
     "gpu_names",
     "quantize_here",
 ]

@@ -23,6 +23,43 @@ _SPECIAL_TOKEN_KEYS: Final = {
     "unk_token": "tokenizer.ggml.unknown_token_id",
     "pad_token": "tokenizer.ggml.padding_token_id",
 }
+EOS_KEY: Final = "tokenizer.ggml.eos_token_id"
+_END_KEYS: Final = (
+    EOS_KEY,
+    "tokenizer.ggml.eot_token_id",
+    "tokenizer.ggml.eom_token_id",
+    "tokenizer.ggml.fim_pad_token_id",
+    "tokenizer.ggml.fim_rep_token_id",
+    "tokenizer.ggml.fim_sep_token_id",
+)
+"""Every key whose token ends generation. Padding ends none, and the other tokens of infilling do not."""
+ENDS_BY_NAME: Final = frozenset(
+    {
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<|flush|>",
+        "<|calls|>",
+        "<end_of_turn>",
+        "<|endoftext|>",
+        "</s>",
+        "<|eom_id|>",
+        "<EOT>",
+        "_<EOT>",
+        "[EOT]",
+        "[EOS]",
+        "<|end_of_text|>",
+        "<turn|>",
+        "<end_of_utterance>",
+        "<eos>",
+        "<|tool_response>",
+        "[e~[",
+        "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    }
+)
+"""Tokens that end generation in llama.cpp by their text alone, of whatever type (src/llama-vocab.cpp)."""
 
 
 class Vocabulary:
@@ -107,6 +144,21 @@ class Vocabulary:
     def ends(self, token: int) -> bool:
         """Returns whether llama.cpp stops generating at this token."""
         return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+
+    def ends_with_keys(self) -> dict[int, str]:
+        """Returns every token at which llama.cpp stops generating, with the key that makes it one.
+
+        The key is "" for tokens that llama.cpp adds by their text, whatever the file says. A file without an EOS has
+        llama.cpp's default, which is token 11 for a byte-level vocabulary: such a token goes by the key of the EOS.
+        """
+        by_key = {int(self.metadata[key]): key for key in reversed(_END_KEYS) if key in self.metadata}
+        by_key.setdefault(int(llama_cpp.llama_vocab_eos(self._vocab)), EOS_KEY)
+        ends = [token for token in range(self.n_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, token)]
+        return {token: "" if self._name(token) in ENDS_BY_NAME else by_key.get(token, "") for token in ends}
+
+    def _name(self, token: int) -> str:
+        """Returns the token as it is written in the file."""
+        return bytes(llama_cpp.llama_vocab_get_text(self._vocab, token)).decode("utf-8", errors="replace")
 
     def is_control(self, token: int) -> bool:
         """Returns whether the file marks this token as CONTROL, so that it is never shown as text."""

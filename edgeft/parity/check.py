@@ -30,14 +30,19 @@ _COPY_AGAIN = "copy or convert the file again"
 
 
 def check_parity(
-    reference: Reference, gguf: GgufFile, config: ParityConfig, out: Path, progress: Progress = silent
+    reference: Reference,
+    gguf: GgufFile,
+    config: ParityConfig,
+    out: Path,
+    progress: Progress = silent,
+    threads: int = 0,
 ) -> ParityReport:
     """Compares a GGUF file with a reference and writes `out`/parity.json, and what it rests on to positions.json.
 
     A failure is a verdict, no exception.
     """
     out.mkdir(parents=True, exist_ok=True)
-    checked = check_file(reference, gguf, config, progress)
+    checked = check_file(reference, gguf, config, progress, threads)
     write_records(checked.records, out / "positions.json")
     write_json(out / "parity.json", checked.report)
     return ParityReport(out)

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeft.parity.rungs.layers import NAME
-
 Report = Mapping[str, Any]
 
 
@@ -46,6 +44,6 @@ def profile_table(report: Report) -> list[str]:
 
 def _layers(report: Report) -> Sequence[Mapping[str, Any]]:
     found: Sequence[Mapping[str, Any]] = next(
-        (one["figures"].get("layers", ()) for one in report["rungs"] if one["name"] == NAME), ()
+        (one["figures"].get("layers", ()) for one in report["rungs"] if one["name"] == "layers"), ()
     )
     return found

@@ -54,12 +54,14 @@ def measure_merge_bases(
     examples: TokenizedExamples,
     out: Path,
     progress: Progress = silent,
+    threads: int = 0,
 ) -> dict[str, Any]:
     """Measures merged models against the model that was trained and writes merge.json into `out`.
 
     `live` loads the 4-bit base with its adapter; the candidates are the merged models by the name of their base, and
     one model is in memory at a time. Returns the figures: for each candidate its mean KLD from the trained model (nats)
-    and its mean loss at the trained positions, in float32 and, as `quantized`, of each file in llama.cpp. `base` is the
+    and its mean loss at the trained positions, in float32 and, as `quantized`, of each file in llama.cpp with so many
+    `threads`, 0 for a thread a core. `base` is the
     name of the one with the lower mean KLD over its files, or in float32 where there are none.
     """
     steps = 1 + 2 * len(candidates)
@@ -71,7 +73,7 @@ def measure_merge_bases(
         merged[name] = _figures(scored, partial(_rows, candidate.load()))
         progress(2 + 2 * done, steps, f"merged into the {name} base, quantized")
         if candidate.files is not None:
-            merged[name]["quantized"] = {kind: _of_file(scored, gguf) for kind, gguf in candidate.files()}
+            merged[name]["quantized"] = {kind: _of_file(scored, gguf, threads) for kind, gguf in candidate.files()}
     progress(steps, steps)
     content = {
         "base": min(merged, key=lambda name: _distance(merged[name])),
@@ -89,9 +91,9 @@ def _distance(figures: Mapping[str, Any]) -> float:
     return float(np.mean([file["mean_kld"] for file in files.values()]))
 
 
-def _of_file(scored: Sequence[_Scored], gguf: GgufFile) -> dict[str, float]:
+def _of_file(scored: Sequence[_Scored], gguf: GgufFile, threads: int) -> dict[str, float]:
     longest = max(len(example.ids) for example in scored)
-    with Engine(gguf, longest + 8, exact_kv=True) as engine:
+    with Engine(gguf, longest + 8, exact_kv=True, threads=threads) as engine:
         return _figures(scored, lambda ids, places: engine.logits(ids)[places])
 
 

@@ -19,14 +19,13 @@ import numpy.typing as npt
 from edgeft.artifacts import GgufFile
 from edgeft.errors import EdgeftError
 from edgeft.files import human_size
-from edgeft.llamacpp import Engine
+from edgeft.llamacpp import Engine, file_speed
 from edgeft.progress import Progress, silent
 from edgeft.quantize.assignment import Assignment, frontier, within_kld, within_size
 from edgeft.quantize.costs import TensorCosts
 from edgeft.quantize.passages import Passage
 from edgeft.quantize.recipe import Recipe
 from edgeft.quantize.run import quantize, require_apart
-from edgeft.quantize.speed import tokens_per_second
 
 _TRIES = 6
 _SUMS = 40
@@ -75,8 +74,9 @@ class Fitted:
 class FileDivergence:
     """Measures a file against the one it was made of, both in llama.cpp: mean KLD at the places that count."""
 
-    def __init__(self, source: GgufFile, passages: Sequence[Passage]) -> None:
+    def __init__(self, source: GgufFile, passages: Sequence[Passage], threads: int = 0) -> None:
         self._passages = passages
+        self._threads = threads
         self._n_ctx = max(len(passage.ids) for passage in passages)
         self._wanted = list(self._log_probabilities(source))
 
@@ -89,7 +89,7 @@ class FileDivergence:
         return total / count
 
     def _log_probabilities(self, gguf: GgufFile) -> Sequence[npt.NDArray[np.float32]]:
-        with Engine(gguf, self._n_ctx, exact_kv=True) as engine:
+        with Engine(gguf, self._n_ctx, exact_kv=True, threads=self._threads) as engine:
             return [_log_softmax(engine.logits(passage.ids)[passage.places]) for passage in self._passages]
 
 
@@ -108,19 +108,22 @@ def quantize_to_budget(
     imatrix: Path | None = None,
     threads: int = 0,
     progress: Progress = silent,
-    speed: Callable[[GgufFile], float] = tokens_per_second,
+    speed: Callable[[GgufFile], float] | None = None,
 ) -> Fitted:
     """Writes `source` as the file `out` within a budget.
 
     What single tensors cost is added up to choose, then the file is built and measured; where the sum was wrong, by
     so much, it is chosen again, at most a few times. A speed is searched for by halves: the best file that `speed`
-    finds fast enough. Raises EdgeftError, with the nearest that can be had, when no file is within the budget, and for
-    an `out` that is the source; then nothing is written there.
+    finds fast enough, which generates where it is unset. Raises EdgeftError, with the nearest that can be had, when no
+    file is within the budget, and for an `out` that is the source; then nothing is written there.
     """
     require_apart(source, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         numbers = itertools.count()
+
+        def by_generating(gguf: GgufFile) -> float:
+            return file_speed(gguf, threads).tokens_per_second
 
         def build(chosen: Assignment) -> Fitted:
             recipe = recipe_of(chosen, imatrix)
@@ -135,7 +138,7 @@ def quantize_to_budget(
             best = _search_kld(costs, budget.max_kld, build)
         else:
             assert budget.min_tokens_per_second is not None
-            best = _search_speed(frontier(costs), budget.min_tokens_per_second, build, speed)
+            best = _search_speed(frontier(costs), budget.min_tokens_per_second, build, speed or by_generating)
         shutil.move(best.gguf.path, out)
     return replace(best, gguf=GgufFile.open(out))
 

@@ -137,6 +137,16 @@ def test_a_written_file_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
         prove(tmp_path / "b").require_in(path)
 
 
+@pytest.mark.parametrize("role", ["eos", "eot", "eom"])
+def test_a_written_file_that_ends_answers_at_a_comma_is_refused(role: str, tmp_path: Path) -> None:
+    byte_level_tokenizer(tmp_path, "qwen2")
+    proved = prove(tmp_path)
+    comma = proved.vocabulary.tokens.index(",")
+    wrong = replace(proved, special=replace(proved.special, ids=proved.special.ids | {role: comma}))
+    with pytest.raises(EdgeftError, match=f"ends an answer at ',' .*: tokenizer.ggml.{role}_token_id"):
+        proved.require_in(write(wrong, tmp_path / "wrong.gguf"))
+
+
 def test_rules_that_are_new_are_found_by_trying(tmp_path: Path) -> None:
     """The same rules, spelt otherwise: nothing in the structure tells that they are Qwen2's."""
     byte_level_tokenizer(tmp_path, "qwen2")

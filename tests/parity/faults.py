@@ -148,6 +148,17 @@ def _other_end(parts: Parts, _: dict[str, Path]) -> None:
         parts.keys.pop(name, None)
 
 
+def _end(key: str, text: str) -> Edit:
+    """Makes a token end generation; a BPE model's own end stays one by the key that is left."""
+
+    def edit(parts: Parts, _: dict[str, Path]) -> None:
+        eos, token = parts.keys["tokenizer.ggml.eos_token_id"], parts.keys["tokenizer.ggml.tokens"].value.index(text)
+        parts.keys["tokenizer.ggml.eot_token_id"] = Key(eos.value, eos.type)
+        parts.keys[f"tokenizer.ggml.{key}_token_id"] = Key(token, eos.type)
+
+    return edit
+
+
 def _rounded_to(kind: GGMLQuantizationType, name: str) -> Edit:
     def edit(parts: Parts, _: dict[str, Path]) -> None:
         weights = quants.dequantize(quants.quantize(parts.tensors[name].weights(), kind), kind)
@@ -208,6 +219,28 @@ FAULTS: dict[str, Fault] = {
     ),
     "two tokens swapped": Fault(_swap_tokens, "token types", "another vocabulary", "token 4[01]"),
     "end token": Fault(_other_end, "token types", "does not stop llama.cpp", "token 2"),
+    "a comma for EOS": Fault(
+        _end("eos", ","), "token types", "at ',', which is no end token", r"token \d+ ',': .*ggml.eos_to"
+    ),
+    "a comma for EOT": Fault(
+        _end("eot", ","), "token types", "at ',', which is no end token", r"token \d+ ',': .*ggml.eot_to"
+    ),
+    "a comma for EOM": Fault(
+        _end("eom", ","), "token types", "at ',', which is no end token", r"token \d+ ',': .*ggml.eom_to"
+    ),
+    "a comma for infilling": Fault(
+        _end("fim_pad", ","), "token types", "at ',', which is no end token", r"token \d+ ',': .*ggml.fim_pad_to"
+    ),
+    "the beginning of a turn for EOS": Fault(
+        _end("eos", "<|im_start|>"), "token types", "which is no end token", r"im_start.*ggml.eos_to"
+    ),
+    "EOS lost": Fault(
+        _without("tokenizer.ggml.eos_token_id"),
+        "token types",
+        "at '.', which is no end token",
+        "token 11 '.': .*eos_token_id is missing",
+        "gemma",
+    ),
     "BOS missing": Fault(_key("tokenizer.ggml.add_bos_token", False), "token ids", "the BOS .* is missing", "bos"),
     "BOS doubled": Fault(
         _other_template("{% for m", "<|begin|>{% for m"), "chat template", "BOS doubled", "chat_template"

@@ -22,13 +22,13 @@ from edgeft.config import ConvertConfig
 from edgeft.convert import convert, tensor_names
 from edgeft.errors import EdgeftError
 from edgeft.hf.experts import expert_matrices
+from edgeft.llamacpp import file_speed
 from edgeft.llamacpp.blocks import dequantize_rows, quantize_rows
 from edgeft.quantize import Recipe, quantize
 from edgeft.quantize.budget import Budget, FileDivergence, matrix_bytes, quantize_to_budget
 from edgeft.quantize.costs import TensorCosts, read_costs, write_costs
 from edgeft.quantize.passages import Passage
 from edgeft.quantize.sensitivity import as_coded, measure_sensitivity
-from edgeft.quantize.speed import tokens_per_second
 from edgeft.weights import CheckpointWeights
 
 
@@ -236,4 +236,4 @@ def test_the_best_file_that_is_fast_enough(case: Case, tmp_path: Path) -> None:
 
 
 def test_a_device_has_a_speed(case: Case) -> None:
-    assert tokens_per_second(case.source, threads=1) > 0
+    assert file_speed(case.source, threads=1).tokens_per_second > 0

@@ -18,13 +18,12 @@ from edgeft.convert.chat_template import end_of_turn
 from edgeft.convert.pretokenizer import SPLITTINGS
 from edgeft.convert.proof import Asked, expected, text_problems
 from edgeft.convert.reference_tokenizer import reference_tokenizer
-from edgeft.convert.special_tokens import ENDS_BY_NAME
 from edgeft.convert.tokenizer_files import TokenizerFiles
 from edgeft.convert.vocabulary import padding_text, require_distinct
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import write_json
 from edgeft.gguf_header import GgufHeader
-from edgeft.llamacpp import Vocabulary
+from edgeft.llamacpp import ENDS_BY_NAME, Vocabulary
 
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 _SPECIAL = (TokenType.CONTROL, TokenType.UNKNOWN)

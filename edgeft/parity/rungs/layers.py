@@ -25,7 +25,7 @@ from edgeft.parity.reference import OpenReference
 from edgeft.parity.states import LOGITS, LayerStates, State, sketched, squared_errors
 from edgeft.progress import Progress
 
-NAME: Final = "layers"
+_NAME: Final = "layers"
 _EXPLAINED: Final = ("logits", "quantization")
 """Rungs that say that a file differs, and not where."""
 _ARITHMETIC: Final = {"F32": 5e-7, "F16": 2.5e-4, "BF16": 2e-3}
@@ -82,7 +82,7 @@ def check_layers(
     """Compares every state that the reference and llama.cpp's graph both have."""
     layers = reference.layers.within(engine.n_ctx) if reference.layers else None
     if layers is None or not layers.positions:
-        return Rung(NAME, "skipped")
+        return Rung(_NAME, "skipped")
     noise = math.hypot(float(weights["median_error"]), _arithmetic(engine.file_type, reference, layers))
     seen = dict(_seen(engine, header, layers, reference, progress))
     names = _module_names(header, reference)
@@ -105,13 +105,13 @@ def check_layers(
         "operations": [_json(one) for one in operations],
         "not_compared": [f"{one.side} of {one.module}" for i, one in enumerate(layers.states) if i not in seen],
     }
-    return Rung(NAME, "pass", figures)
+    return Rung(_NAME, "pass", figures)
 
 
 def explained(rungs: list[Rung]) -> list[Rung]:
     """Returns the rungs, where one that failed says in which operation the file's states begin to differ."""
     broken = any(one.status in ("fail", "undecided") for one in rungs)
-    layers = next((one for one in rungs if one.name == NAME), None)
+    layers = next((one for one in rungs if one.name == _NAME), None)
     if not broken or layers is None or layers.status == "skipped":
         return rungs
     first = layers.figures["first"]
@@ -126,8 +126,8 @@ def explained(rungs: list[Rung]) -> list[Rung]:
             failure, *more = one.failures
             said = replace(failure, cause=f"{failure.cause}; {told}", where=failure.where or where)
             found.append(replace(one, failures=(said, *more)))
-        elif one.name == NAME and first is not None:
-            found.append(replace(one, status="fail", failures=(Failure(NAME, told, where),)))
+        elif one.name == _NAME and first is not None:
+            found.append(replace(one, status="fail", failures=(Failure(_NAME, told, where),)))
         else:
             found.append(one)
     return found

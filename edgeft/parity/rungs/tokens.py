@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from unicodedata import normalize
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeft.errors import EdgeftError
 from edgeft.gguf_header import GgufHeader, Strings
-from edgeft.llamacpp import Vocabulary
+from edgeft.llamacpp import EOS_KEY, Vocabulary
 from edgeft.parity.ladder import Failure, Rung, listed, rung
 from edgeft.parity.reference import ReferenceContent, ReferenceRecord
 from edgeft.probe_texts import WARNING_REMEDY, Kind, decide, differing_words
@@ -22,8 +22,15 @@ _SPACE: Final = "\u2581"
 
 
 def check_token_types(vocabulary: Vocabulary, content: ReferenceContent) -> Rung:
-    """Turn markers must be CONTROL, trained end tokens must stop generation, and every token must be the same text."""
-    return rung(_TYPES, _type_failures(vocabulary, content), {"tokens": vocabulary.n_vocab})
+    """Turn markers must be CONTROL, every token the same text, and the tokens that stop generation the model's ends.
+
+    llama.cpp stops at some tokens by their text, whatever the file says: <|endoftext|>, or the </s> of HTML in Gemma's
+    vocabulary. They are a figure, `ends_by_name`, as long as no trained answer holds one before its end.
+    """
+    ends = vocabulary.ends_with_keys()
+    named = [token for token, key in ends.items() if not key and token not in content.end_ids]
+    figures = {"tokens": vocabulary.n_vocab, "ends_by_name": [_shown(vocabulary, token) for token in named]}
+    return rung(_TYPES, _type_failures(vocabulary, content, ends), figures)
 
 
 def check_token_ids(
@@ -72,7 +79,7 @@ def check_template(vocabulary: Vocabulary, content: ReferenceContent) -> Rung:
     return rung(_TEMPLATE, failures, {"prompts": len(content.records), "wrong": wrong})
 
 
-def _type_failures(vocabulary: Vocabulary, content: ReferenceContent) -> Iterator[Failure]:
+def _type_failures(vocabulary: Vocabulary, content: ReferenceContent, ends: Mapping[int, str]) -> Iterator[Failure]:
     other = [
         f"token {token}: {_text(shown)!r} instead of {_text(piece.encode('latin-1'))!r}"
         for token, piece in content.pieces.items()
@@ -83,14 +90,57 @@ def _type_failures(vocabulary: Vocabulary, content: ReferenceContent) -> Iterato
         yield Failure(_TYPES, f"the file has another vocabulary: {what}", listed(other[:2]), _CONVERT_AGAIN)
         return
     for token in content.end_ids:
-        if not vocabulary.ends(token):
+        if token not in ends:
             what = "a trained end token does not stop llama.cpp: answers run on"
             remedy = "set tokenizer.ggml.eos_token_id or eot_token_id to it (gguf-set-metadata), or convert again"
             yield Failure(_TYPES, what, _shown(vocabulary, token), remedy)
+    yield from _other_ends(vocabulary, content, ends)
     for token in content.control_ids:
         if not vocabulary.is_control(token):
             what = "a special token of the template is not of type CONTROL in the file: it is matched and shown as text"
             yield Failure(_TYPES, what, _shown(vocabulary, token), _CONVERT_AGAIN)
+
+
+def _other_ends(vocabulary: Vocabulary, content: ReferenceContent, ends: Mapping[int, str]) -> Iterator[Failure]:
+    """Yields the tokens at which llama.cpp stops an answer that goes on in the model."""
+    answers = [_before_its_close(record.answer_ids, content) for record in content.records]
+    closing = {
+        token
+        for record, answer in zip(content.records, answers, strict=True)
+        for token in record.answer_ids[len(answer) :]
+        if vocabulary.is_control(token)
+    }
+    for token, key in ends.items():
+        cut = sum(token in answer for answer in answers)
+        if token in content.end_ids or (not cut and (not key or token in closing)):
+            continue
+        where, text = _shown(vocabulary, token), _text(_piece(vocabulary, token))
+        what = f"llama.cpp ends every answer at {text!r}, which is no end token of the model's"
+        if not key:
+            what = (
+                f"llama.cpp ends every answer at {text!r} by its name, and {cut} of {len(answers)} trained ones hold it"
+            )
+            remedy = "no key of the file prevents it: keep this text out of the answers, or use another base model"
+        elif key == EOS_KEY:
+            where += f": {key}" + ("" if key in vocabulary.metadata else " is missing, and this is llama.cpp's default")
+            right = content.end_ids[0]
+            remedy = f"set {key} to {right}, {_text(_piece(vocabulary, right))!r} (gguf-set-metadata), or convert again"
+        else:
+            where += f": {key}"
+            remedy = f"remove {key} (gguf-new-metadata --remove-metadata), or convert again"
+        yield Failure(_TYPES, what, where, remedy)
+
+
+def _before_its_close(answer: Sequence[int], content: ReferenceContent) -> Sequence[int]:
+    """Returns an answer without the end tokens, turn markers and whitespace with which it closes."""
+    kept = len(answer)
+    while kept and _closes(answer[kept - 1], content):
+        kept -= 1
+    return answer[:kept]
+
+
+def _closes(token: int, content: ReferenceContent) -> bool:
+    return token in (*content.end_ids, *content.control_ids) or not content.pieces[str(token)].strip()
 
 
 def _piece(vocabulary: Vocabulary, token: int) -> bytes:
