@@ -30,6 +30,7 @@ LEVELS = {
     "cores": 0,
     "errors": 0,
     "plot": 0,
+    "processes": 0,
     "progress": 0,
     "artifacts": 1,
     "device": 1,

@@ -16,6 +16,7 @@ from edgeft.dataset.tokenizer import OpenTokenizer, Pieces, PlainTokenizer, Toke
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import require_object
 from edgeft.given_template import given_template
+from edgeft.hf.configs import load_auto
 from edgeft.pieces import piece_namer
 
 
@@ -25,7 +26,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises EdgeftError when there is no tokenizer that can be loaded, or it has no end token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = load_auto(AutoTokenizer, folder)
     except (OSError, ValueError) as error:
         raise EdgeftError(f"no tokenizer can be loaded: {str(error).splitlines()[0]}", where=str(folder)) from error
     if tokenizer.chat_template is None and (given := given_template(folder)):
