@@ -93,8 +93,8 @@ class Output:
             )
         self._show(table)
 
-    def summary(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Prints the closing table of a run."""
+    def summary(self, rows: Sequence[Mapping[str, Any]], doubts: Sequence[str] = ()) -> None:
+        """Prints the closing table of a run, and why its scores are to be doubted."""
         numbers = ("exact match", "field F1", "size", "tokens/s", "mean KLD", "same top")
         table = _table(("model", "left"), *((heading, "right") for heading in numbers), ("parity", "left"))
         for row in rows:
@@ -111,6 +111,8 @@ class Output:
         self.out.print()
         self._show(table)
         self.out.print(f"[dim]{_SUMMARY_NOTE}[/]", soft_wrap=True)
+        for doubt in doubts:
+            self.out.print(f"[yellow]warn[/] {escape(doubt)}", soft_wrap=True)
 
     def verdicts(self, reports: Sequence[Mapping[str, Any]]) -> None:
         """Prints parity reports, a row for each file."""

@@ -12,7 +12,8 @@ from edgeft.progress import Progress
 from edgeft.rundir import Recipe
 
 # A stage's number goes up when its code writes something else for equal inputs: what it made before is then stale.
-STAGE_VERSIONS = dict.fromkeys(STAGES, 1) | {"tokens": 3, "train": 2, "quantize": 2, "reference": 3, "parity": 5}
+STAGE_VERSIONS = dict.fromkeys(STAGES, 1)
+STAGE_VERSIONS |= {"tokens": 3, "train": 2, "quantize": 2, "reference": 3, "parity": 5, "eval": 2}
 """Part of every artifact's key."""
 
 

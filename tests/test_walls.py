@@ -32,6 +32,7 @@ LEVELS = {
     "plot": 0,
     "processes": 0,
     "progress": 0,
+    "answer_form": 1,
     "artifacts": 1,
     "device": 1,
     "files": 1,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeft.answer_form import AnswerForm
 from edgeft.artifacts import EvalReport, GgufFile
 from edgeft.config import EvalConfig
 from edgeft.dataset.records import Record
@@ -20,15 +21,17 @@ def evaluate_gguf(
     """Answers every record greedily with llama.cpp and writes the report."""
     answers: list[Answer] = []
     with Engine(gguf, n_ctx) as engine:
+        form = AnswerForm.of(engine.render, engine.special_texts())
         started = time.perf_counter()
         for done, record in enumerate(records, start=1):
             answers.append(answer(engine, record, config.max_new_tokens))
             progress(done, len(records))
-        seconds = time.perf_counter() - started
-    return write_eval_report(records, answers, sum(a.n_tokens for a in answers) / seconds, out)
+        rate = sum(answer.n_tokens for answer in answers) / (time.perf_counter() - started)
+        return write_eval_report(records, answers, form, engine.render, rate, out)
 
 
 def answer(engine: Engine, record: Record, max_new: int) -> Answer:
     """Answers one record greedily."""
     ids = list(engine.generate(engine.encode_prompt(engine.render(record.prompt, tools=record.tools)), max_new))
-    return Answer(engine.decode(ids), len(ids), bool(ids) and engine.ends(ids[-1]))
+    ended = bool(ids) and engine.ends(ids[-1])
+    return Answer(engine.decode(ids), engine.decode(ids, special=True), len(ids), ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from edgeft import hf
@@ -33,13 +34,12 @@ def evaluate_model(
         batch = by_length[start : start + config.batch_size]
         continued = hf.generate(model, tokenizer, [prompts[i] for i in batch], end_ids, config.max_new_tokens)
         for index, ids in zip(batch, continued, strict=True):
-            answers[index] = Answer(_text(tokenizer, ids), len(ids), bool(ids) and ids[-1] in end_ids)
+            ended = bool(ids) and ids[-1] in end_ids
+            said, turn = hf.decode(tokenizer, ids), hf.decode(tokenizer, ids, special=True)
+            answers[index] = Answer(said, turn, len(ids), ended)
         progress(len(answers), len(records))
     started = time.perf_counter()
     timed = [hf.generate(model, tokenizer, [p], end_ids, config.max_new_tokens)[0] for p in prompts[:_TIMED_RECORDS]]
     rate = sum(len(ids) for ids in timed) / (time.perf_counter() - started)
-    return write_eval_report(records, [answers[i] for i in range(len(records))], rate, out)
-
-
-def _text(tokenizer: hf.Tokenizer, ids: Sequence[int]) -> str:
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    form, render = hf.answer_form(tokenizer, end_ids), partial(hf.render, tokenizer)
+    return write_eval_report(records, [answers[i] for i in range(len(records))], form, render, rate, out)

@@ -31,6 +31,8 @@ from edgeft.hf.reporters import reporters, require_reporters
 from edgeft.hf.starts import start_adapter
 from edgeft.hf.streamed import load_tensors, planned_rounding, quantized_names, rounding_of
 from edgeft.hf.tokenizers import (
+    answer_form,
+    decode,
     encode,
     encode_more,
     end_token_ids,
@@ -58,9 +60,11 @@ __all__ = [
     "Tokenizer",
     "adapted_linear",
     "add_lora",
+    "answer_form",
     "causal_model",
     "combine_lora",
     "compute_dtype",
+    "decode",
     "encode",
     "encode_more",
     "end_token_ids",
