@@ -112,7 +112,8 @@ class Output:
         self._show(table)
         self.out.print(f"[dim]{_SUMMARY_NOTE}[/]", soft_wrap=True)
         for doubt in doubts:
-            self.out.print(f"[yellow]warn[/] {escape(doubt)}", soft_wrap=True)
+            name, _, why = doubt.partition(": ")
+            self.warning(why, name)
 
     def verdicts(self, reports: Sequence[Mapping[str, Any]]) -> None:
         """Prints parity reports, a row for each file."""
