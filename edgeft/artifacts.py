@@ -28,6 +28,7 @@ _PEFT_NAME = re.compile(
     r"base_model\.model\.(?!.*\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)"
     r"(?!.*\.lora_(?:embedding_)?[AB]\.(?!weight$|bias$)).+"
 )
+_SINGLE_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -44,6 +45,14 @@ class Checkpoint:
 
     path: Path
 
+    @property
+    def index_path(self) -> Path | None:
+        """The index of the shards; None where one file holds the weights, which goes first, as in transformers.
+
+        `save_pretrained` over a model in shards removes these, writes one file, and leaves the index.
+        """
+        return None if (self.path / _SINGLE_FILE).is_file() else self.path / _INDEX
+
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
         """Raises EdgeftError unless `path` is a folder with a config.json and safetensors weights."""
@@ -54,10 +63,17 @@ class Checkpoint:
             raise EdgeftError("no such model folder", where=str(path), remedy="give a checkpoint folder or a hub id")
         if not (path / "config.json").is_file():
             raise EdgeftError("this folder has no config.json", where=str(path), remedy="is it a model folder?")
-        if not any((path / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        if not any((path / name).is_file() for name in (_SINGLE_FILE, _INDEX)):
             pickled = any((path / name).exists() for name in _PICKLED_WEIGHTS)
             what = "the weights are pickles, which can run code" if pickled else "this folder has no weights"
             raise EdgeftError(what, where=str(path), remedy="it needs model.safetensors, or shards with their index")
+        if (path / "adapter_config.json").is_file():
+            what = "this folder holds a whole model and an adapter, adapter_config.json: transformers would add it"
+            remedy = (
+                "is it merged in already? then delete adapter_config.json and adapter_model.safetensors; else move "
+                "both into a folder of their own, and name it as the adapter"
+            )
+            raise EdgeftError(what, str(path), remedy)
         return cls(path)
 
     def config(self) -> dict[str, Any]:

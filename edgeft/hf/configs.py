@@ -8,6 +8,7 @@ from typing import Any
 
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from edgeft.errors import EdgeftError
 from edgeft.files import require_object
@@ -38,6 +39,11 @@ def decoded(value: Any) -> Any:
             return float(value["__float__"])
         return {key: decoded(inner) for key, inner in value.items()}
     return [decoded(inner) for inner in value] if isinstance(value, list) else value
+
+
+def architecture_of(config_json: Mapping[str, Any]) -> str:
+    """Returns the class of the causal language model of a config.json's model_type; "" for an unknown one."""
+    return str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(config_json.get("model_type")), ""))
 
 
 def load_auto(auto: Any, folder: Path, **options: Any) -> Any:
