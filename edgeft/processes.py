@@ -14,9 +14,9 @@ from pathlib import Path
 _VARIABLE = "PYTHONSAFEPATH"
 
 
-def python_command(*arguments: str | os.PathLike[str]) -> list[str]:
+def python_command(*arguments: str | Path) -> list[str]:
     """Returns the command of a child Python with these arguments, such as -m and a module's name."""
-    return [sys.executable, "-P", *map(os.fspath, arguments)]
+    return [sys.executable, "-P", *map(str, arguments)]
 
 
 @contextmanager

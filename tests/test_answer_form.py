@@ -209,3 +209,12 @@ def test_an_answer_that_the_template_does_not_show_is_counted(tmp_path: Path) ->
 
 def test_a_template_that_refuses_everything_gives_no_form() -> None:
     assert AnswerForm.of(renderer("{{ raise_exception('no') }}"), ()) == AnswerForm()
+
+
+def test_a_template_that_takes_prompts_alone_scores_the_answers_as_they_are(tmp_path: Path) -> None:
+    """Answers are there already when they are scored: nothing may be lost then."""
+    refusing = "{% if not add_generation_prompt %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}"
+    figures, (line,) = evaluated(
+        refusing, [{"role": "assistant", "content": ANSWER}], [ANSWER + "<|im_end|>"], tmp_path
+    )
+    assert line["expected"] == ANSWER and figures["exact_match"] == 1.0

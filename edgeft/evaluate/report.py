@@ -10,6 +10,7 @@ from pathlib import Path
 from edgeft.answer_form import AnswerForm, Render, last_turn
 from edgeft.artifacts import EvalReport
 from edgeft.dataset.records import Record
+from edgeft.errors import EdgeftError
 from edgeft.files import write_json, write_text
 from edgeft.metric import is_exact, score
 
@@ -38,7 +39,7 @@ def write_eval_report(
     what the template writes around an answer is left out, and so are thoughts.
     """
     out.mkdir(parents=True, exist_ok=True)
-    expected = [form.answer(last_turn(render, record.messages, record.tools)) for record in records]
+    expected = [_expected(record, form, render) for record in records]
     pairs = [
         (form.comparable(wanted), form.comparable(form.answer(answer.turn)))
         for wanted, answer in zip(expected, answers, strict=True)
@@ -63,3 +64,11 @@ def write_eval_report(
     }
     write_json(out / "eval.json", metrics.to_json() | figures)
     return EvalReport(out)
+
+
+def _expected(record: Record, form: AnswerForm, render: Render) -> str:
+    """Returns the answer of a record as the template shows it, or as it is where the template takes prompts alone."""
+    try:
+        return form.answer(last_turn(render, record.messages, record.tools))
+    except EdgeftError:
+        return record.answer
