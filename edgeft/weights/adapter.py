@@ -238,7 +238,8 @@ def _mlx_config(config: dict[str, Any], where: str) -> dict[str, Any]:
     if kind not in ("lora", "dora") or not isinstance(options, dict):
         what = f"mlx-lm's fine_tune_type {kind!r} with lora_parameters {options!r} is no LoRA"
         raise EdgeftError(what, where, "give an adapter of mlx_lm.lora, or fuse it there: mlx_lm.fuse")
-    rank, scale = options.get("rank"), options.get("scale")
+    rank: Any = options.get("rank")
+    scale: Any = options.get("scale")
     if not (_is_number(rank) and _is_number(scale)):
         what = f"lora_parameters: rank {rank!r} and scale {scale!r} are no positive numbers"
         raise EdgeftError(what, where, "copy the adapter again")
