@@ -8,10 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Another way to compile llama.cpp is another setup.
 READY := $(VENV)/.stamp-setup$(if $(CMAKE_ARGS),-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)' | cksum)))
-INSTALL := $(BIN)/python -m pip install -c constraints.txt
+INSTALL := $(BIN)/python -P -m pip install -c constraints.txt
 COMPILE := CMAKE_ARGS="$$($(BIN)/python scripts/llamacpp_options.py) $(CMAKE_ARGS)" $(INSTALL)
 RECOMPILE := $(COMPILE) --no-cache-dir --force-reinstall --no-deps llama-cpp-python
-TRY := $(BIN)/python -m edgeft.llamacpp.trial
+TRY := $(BIN)/python -P -m edgeft.llamacpp.trial
 
 # `make -j train quantize` must still train before it quantizes.
 .NOTPARALLEL:
@@ -30,7 +30,7 @@ setup: $(READY) ## check this machine and install everything into .venv
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) scripts/check_machine.py
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -P -m venv $(VENV)
 	@# The pinned torch comes first, so that nothing that needs a torch chooses another one.
 	$(INSTALL) torch
 	@echo "Compiling llama.cpp once, about 3 minutes. pip keeps the result for the next time."
@@ -53,17 +53,17 @@ chat: $(READY) ## talk to the quantized model
 	$(BIN)/edgeft chat -c $(CONFIG)
 
 test: $(READY) ## run the tests
-	$(if $(GEMMA),EDGEFT_GEMMA=$(GEMMA)) $(BIN)/python -m pytest -q -n auto --dist loadfile $(TESTARGS)
+	$(if $(GEMMA),EDGEFT_GEMMA=$(GEMMA)) $(BIN)/python -P -m pytest -q -n auto --dist loadfile $(TESTARGS)
 
 test-oracle: $(READY) ## hold every family, option and vocabulary to llama.cpp's own, as tables
-	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py \
+	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -P -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py \
 		tests/convert/test_vocabularies.py tests/convert/test_quantized.py $(TESTARGS)
 
 false-alarms: $(READY) ## hold correct exports of every family, option and type to their references, as a table
-	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -m pytest -q -s tests/parity/test_false_alarms.py $(TESTARGS)
+	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -P -m pytest -q -s tests/parity/test_false_alarms.py $(TESTARGS)
 
 fault-table: $(READY) ## write docs/faults.md: every fault, the rung that finds it and what is said of it
-	EDGEFT_FAULT_TABLE=1 $(BIN)/python -m pytest -q tests/parity/test_fault_matrix.py $(TESTARGS)
+	EDGEFT_FAULT_TABLE=1 $(BIN)/python -P -m pytest -q tests/parity/test_fault_matrix.py $(TESTARGS)
 
 check: $(READY) ## run the linter, the formatter's check and the type checker
 	$(BIN)/ruff check

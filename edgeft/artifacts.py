@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,11 @@ BASE_RECORD = "base.json"
 """In an adapter's folder: the fingerprint of the base's weights that it was trained on."""
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+_PEFT_NAME = re.compile(
+    r"base_model\.model\.(?!.*\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)"
+    r"(?!.*\.lora_(?:embedding_)?[AB]\.(?!weight$|bias$)).+"
+)
+_SINGLE_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -40,6 +45,14 @@ class Checkpoint:
 
     path: Path
 
+    @property
+    def index_path(self) -> Path | None:
+        """The index of the shards; None where one file holds the weights, which goes first, as in transformers.
+
+        `save_pretrained` over a model in shards removes these, writes one file, and leaves the index.
+        """
+        return None if (self.path / _SINGLE_FILE).is_file() else self.path / _INDEX
+
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
         """Raises EdgeftError unless `path` is a folder with a config.json and safetensors weights."""
@@ -50,10 +63,17 @@ class Checkpoint:
             raise EdgeftError("no such model folder", where=str(path), remedy="give a checkpoint folder or a hub id")
         if not (path / "config.json").is_file():
             raise EdgeftError("this folder has no config.json", where=str(path), remedy="is it a model folder?")
-        if not any((path / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        if not any((path / name).is_file() for name in (_SINGLE_FILE, _INDEX)):
             pickled = any((path / name).exists() for name in _PICKLED_WEIGHTS)
             what = "the weights are pickles, which can run code" if pickled else "this folder has no weights"
             raise EdgeftError(what, where=str(path), remedy="it needs model.safetensors, or shards with their index")
+        if (path / "adapter_config.json").is_file():
+            what = "this folder holds a whole model and an adapter, adapter_config.json: transformers would add it"
+            remedy = (
+                "is it merged in already? then delete adapter_config.json and adapter_model.safetensors; else move "
+                "both into a folder of their own, and name it as the adapter"
+            )
+            raise EdgeftError(what, str(path), remedy)
         return cls(path)
 
     def config(self) -> dict[str, Any]:
@@ -72,20 +92,41 @@ def plain_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A peft adapter folder: adapter_config.json and adapter_model.safetensors."""
+    """An adapter folder, peft's or mlx-lm's: adapter_config.json and the weights as safetensors."""
 
     path: Path
 
+    @property
+    def weights_path(self) -> Path:
+        """The file of the weights: adapter_model.safetensors, or mlx-lm's adapters.safetensors."""
+        mlx = self.path / "adapters.safetensors"
+        peft = self.path / "adapter_model.safetensors"
+        return mlx if mlx.is_file() and not peft.is_file() else peft
+
+    @property
+    def is_peft(self) -> bool:
+        """Whether peft wrote it."""
+        return self.weights_path.name == "adapter_model.safetensors"
+
+    def require_named_as_peft(self, names: Iterable[str]) -> None:
+        """Raises EdgeftError unless peft itself would load tensors of these names: others it leaves out."""
+        strange = next((name for name in names if not _PEFT_NAME.fullmatch(name)), None)
+        if strange is not None:
+            what = "peft would not load this tensor: another program, or a wrapper around the model, has named it"
+            raise EdgeftError(what, f"{self.weights_path}: {strange}", "merge it, which reads it: edgeft merge")
+
     @classmethod
     def open(cls, path: Path) -> Adapter:
-        """Raises EdgeftError unless `path` is a folder with a peft configuration and safetensors weights."""
+        """Raises EdgeftError unless `path` is a folder with an adapter's configuration and safetensors weights."""
         if (path / "adapter_model.bin").is_file() and not (path / "adapter_model.safetensors").is_file():
             what = "the adapter's weights are a pickle, which can run code"
             raise EdgeftError(what, str(path / "adapter_model.bin"), "save it as safetensors")
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            if not (path / name).is_file():
-                raise EdgeftError(f"this folder has no {name}", where=str(path), remedy="give a peft adapter folder")
-        return cls(path)
+        opened = cls(path)
+        for file in (path / "adapter_config.json", opened.weights_path):
+            if not file.is_file():
+                remedy = "give an adapter folder of peft or of mlx-lm"
+                raise EdgeftError(f"this folder has no {file.name}", where=str(path), remedy=remedy)
+        return opened
 
     def config(self) -> dict[str, Any]:
         """Returns adapter_config.json."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Protocol
 
+from edgeft.answer_form import AnswerForm
 from edgeft.artifacts import Message
 
 if TYPE_CHECKING:  # the command line says how threads wait before llama.cpp is loaded
     from edgeft.llamacpp import Engine
 
+_NO_FORM = AnswerForm()
 HELP = "/reset forgets the conversation, /quit (or Ctrl-D) leaves"
 
 
@@ -22,8 +25,17 @@ class Terminal(Protocol):
     def say(self, text: str) -> None: ...
 
 
-def chat(engine: Engine, terminal: Terminal, max_new: int, system: str | None = None) -> None:
-    """Talks until /quit or the end of input. A conversation that no longer fits the context loses its oldest turns."""
+def chat(
+    engine: Engine,
+    terminal: Terminal,
+    max_new: int,
+    system: str | None = None,
+    form: AnswerForm = _NO_FORM,
+) -> None:
+    """Talks until /quit or the end of input. A conversation that no longer fits the context loses its oldest turns.
+
+    What `form` says that the chat template writes before each answer, an empty thought for example, is not printed.
+    """
     start: list[Message] = [{"role": "system", "content": system}] if system else []
     history = list(start)
     for line in _lines(terminal.ask):
@@ -48,21 +60,35 @@ def chat(engine: Engine, terminal: Terminal, max_new: int, system: str | None = 
                 f"(the context of {engine.n_ctx} tokens is full: the oldest {dropped} messages are forgotten)\n"
             )
         answer = ""
-        for text in stream_text(engine, ids, max_new):
+        for text in stream_text(engine, ids, max_new, form):
             terminal.say(text)
             answer += text
         terminal.say("\n")
         history.append({"role": "assistant", "content": answer})
 
 
-def stream_text(engine: Engine, ids: list[int], max_new: int) -> Iterator[str]:
+def stream_text(engine: Engine, ids: list[int], max_new: int, form: AnswerForm = _NO_FORM) -> Iterator[str]:
     """Yields an answer as text, whole characters at a time: a token may hold part of one."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for token in engine.generate(ids, max_new):
+    for token in _after_opening(engine, engine.generate(ids, max_new), form):
         if text := decoder.decode(engine.piece(token)):
             yield text
     if rest := decoder.decode(b"", final=True):
         yield rest
+
+
+def _after_opening(engine: Engine, tokens: Iterator[int], form: AnswerForm) -> Iterator[int]:
+    """Yields the tokens of an answer without the opening that the template writes before it, where it is said."""
+    held: list[int] = []
+    begins: bool | None = None if form.opening.strip() else False
+    while begins is None and (token := next(tokens, None)) is not None:
+        held.append(token)
+        begins = form.begins(engine.decode(held, special=True))
+    if begins:
+        yield from dropwhile(lambda token: not engine.piece(token, special=True).strip(), tokens)
+        return
+    yield from held
+    yield from tokens
 
 
 def _lines(ask: Callable[[], str]) -> Iterator[str]:

@@ -46,6 +46,7 @@ def combine_adapters(
         try:
             MergedWeights(weights, adapter)
             tensors.append(AdapterTensors(adapter))
+            adapter.require_named_as_peft(tensors[-1].keys)
             problems += _not_plain(tensors[-1])
         except EdgeftError as error:
             problems += error.problems

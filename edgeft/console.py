@@ -104,8 +104,8 @@ class Output:
             )
         self._show(table)
 
-    def summary(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Prints the closing table of a run."""
+    def summary(self, rows: Sequence[Mapping[str, Any]], doubts: Sequence[str] = ()) -> None:
+        """Prints the closing table of a run, and why its scores are to be doubted."""
         numbers = ("exact match", "field F1", "size", "tokens/s", MEAN_KLD, SAME_TOP)
         table = _table(("model", "left"), *((heading, "right") for heading in numbers), ("parity", "left"))
         for row in rows:
@@ -122,6 +122,9 @@ class Output:
         self.out.print()
         self._show(table)
         self.out.print(f"[dim]{_SUMMARY_NOTE}[/]", soft_wrap=True)
+        for doubt in doubts:
+            name, _, why = doubt.partition(": ")
+            self.warning(why, name)
 
     def verdicts(self, reports: Sequence[Mapping[str, Any]]) -> None:
         """Prints parity reports, a row for each file."""

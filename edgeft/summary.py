@@ -20,6 +20,8 @@ from edgeft.rundir import read_warnings
 
 # Below this less than a hundredth of what changed in the file is the training's; the rest is rounding.
 _LEAST_COSINE = 0.1
+# Test records are others than the evaluation's: a share this large is not lost to chance.
+_DOUBTED = 0.5
 _REMEDY = "much of it is rounded away: take a larger type, or keep the adapter apart"
 
 
@@ -47,6 +49,31 @@ def summarize(graph: Graph) -> list[dict[str, Any]]:
             row["merge_bases"] = bases
         rows.append(row)
     return rows
+
+
+def doubts(graph: Graph) -> list[str]:
+    """Returns why scores of the table may not say what a model can do, a sentence for each model or file.
+
+    The loss says how likely the right answers are: of `n` tokens with a loss of `l` nats each, exp(-n l) of them would
+    be said. Where that is a good share and none is right, it is the comparison that is to be doubted.
+    """
+    found = []
+    loss = read_object(graph.run.path("adapter") / "training.json").get("best_evaluation_loss")
+    for name in ("base", "tuned", *graph.file_types):
+        scores = _scores(graph, name)
+        if not scores:
+            continue
+        if empty := scores.get("expected_empty", 0):
+            what = f"{empty} of {scores['records']} test records expect an empty answer"
+            found.append(f"{name}: {what}, as the chat template shows nothing of them: look at edgeft data preview")
+        if name == "base" or loss is None or scores["exact_match"] or scores["field_f1"]:
+            continue
+        likely = math.exp(-loss * scores.get("tokens_per_answer", math.inf))
+        if likely >= _DOUBTED:
+            figures = f"at the evaluation's loss of {loss:.4f} about {likely:.0%} should be"
+            where = f"eval/{name}/answers.jsonl"
+            found.append(f"{name}: no answer is right, and {figures}: compare what was expected and said in {where}")
+    return found
 
 
 def write_summary(graph: Graph) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from edgeft.answer_form import AnswerForm
 from edgeft.artifacts import GgufFile, Message
 from edgeft.chat import HELP, chat, stream_text
 from edgeft.llamacpp import Engine
@@ -152,3 +153,30 @@ def test_characters_are_streamed_whole() -> None:
 
     texts = list(stream_text(Pieces(), list(range(len(pieces))), 99))  # type: ignore[arg-type]
     assert texts == ["a", "🙂", "é", "z", "\ufffd"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (["<think>", "\n\n", "</think>", "\n\n", "It is", " warm."], "It is warm."),
+        (["<think>", "\n", "Hm", "\n", "</think>", "\n\n", "Warm."], "<think>\nHm\n</think>\n\nWarm."),
+        (["It is", " warm."], "It is warm."),
+        (["<think>", "\n\n", "</think>"], ""),
+        (["<think>", "\n\n"], "<think>\n\n"),
+    ],
+)
+def test_what_the_template_writes_before_each_answer_is_not_printed(said: list[str], shown: str) -> None:
+    """An empty thought is the template's; what is thought is the model's."""
+
+    class Pieces:
+        def generate(self, ids: list[int], max_new: int) -> Iterator[int]:
+            yield from range(len(said))
+
+        def piece(self, token: int, *, special: bool = False) -> bytes:
+            return said[token].encode()
+
+        def decode(self, ids: list[int], *, special: bool = False) -> str:
+            return "".join(said[token] for token in ids)
+
+    form = AnswerForm(opening="<think>\n\n</think>\n\n")
+    assert "".join(stream_text(Pieces(), [], 99, form)) == shown  # type: ignore[arg-type]

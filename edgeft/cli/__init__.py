@@ -21,15 +21,18 @@ from edgeft.cli.quantizing import imatrix, quantize
 from edgeft.cli.run import run, show
 from edgeft.cli.weights import convert, converter, import_checkpoint, merge
 from edgeft.cores import let_threads_sleep
+from edgeft.processes import safe_children
 
 __all__ = ["main"]
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgeft")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Fine-tunes a small language model, runs it on the edge with llama.cpp, and proves that both are the same."""
     let_threads_sleep(os.environ)
+    context.with_resource(safe_children())
     # bitsandbytes and torch advise on optional kernels and deprecations of their own; a user can act on none of it.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|bitsandbytes|accelerate)\b.*")

@@ -40,6 +40,8 @@ def convert_adapter(base: str, adapter: Path, out: Path, rank: int | None) -> No
     output = Output()
     source = checkpoint_named(base)
     weights = MergedWeights(CheckpointWeights(source), Adapter.open(adapter))
+    for doubt in weights.doubts:
+        output.warning(doubt, shown(adapter))
     with output.progress("convert-adapter") as progress:
         made = write_lora(weights, source, out, rank, progress)
     output.line(f"{shown(out.absolute())}: {human_size(out.stat().st_size)}, {len(made.errors)} tensors")

@@ -36,6 +36,7 @@ def chat(
     threads: int,
 ) -> None:
     """Talks to a GGUF file in the terminal."""
+    from edgeft.answer_form import AnswerForm
     from edgeft.chat import HELP
     from edgeft.chat import chat as converse
     from edgeft.llamacpp import Engine
@@ -47,7 +48,8 @@ def chat(
     lora = None if adapter is None else GgufFile.open(adapter)
     with Engine(GgufFile.open(path), n_ctx, gpu_layers=gpu_layers, threads=threads, adapter=lora) as engine:
         output.line(f"{shown(path.absolute())}, context of {engine.n_ctx} tokens; {HELP}")
-        converse(engine, output.terminal(), max_tokens, system)
+        form = AnswerForm.of(engine.render, engine.special_texts())
+        converse(engine, output.terminal(), max_tokens, system, form)
 
 
 def _smallest_file(config: Config) -> Path:

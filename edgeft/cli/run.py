@@ -18,7 +18,7 @@ from edgeft.doctor import check_configuration, examine, survival_checks
 from edgeft.files import human_size, write_text
 from edgeft.graph import Graph
 from edgeft.pipeline import Pipeline, Step
-from edgeft.summary import describe, summarize, trade_offs, write_summary
+from edgeft.summary import describe, doubts, summarize, trade_offs, write_summary
 
 
 @click.command()
@@ -64,7 +64,7 @@ def run(
     if not made:
         output.line(f"{', '.join(stages) or 'everything'}: up to date, nothing to do ({shown(graph.run.root)})")
     elif any(step.node.stage in ("parity", "eval") for step in steps):
-        output.summary(rows)
+        output.summary(rows, doubts(graph))
         pages = [shown(path) for path in (written, _write_report(graph, rows)) if path is not None]
         output.line("\n" + "\n".join(pages))
     if any(step.node.stage == "parity" for step in steps):
@@ -149,4 +149,4 @@ def show(run_folder: Path | None, config_path: Path) -> None:
             detail = f"{manifest['finished']}  {describe(graph, step.node.name)}"
         rows.append((step.node.name, step.why, detail))
     output.states(rows)
-    output.summary(summarize(graph))
+    output.summary(summarize(graph), doubts(graph))

@@ -42,6 +42,8 @@ def merge(
         into = choose_merge_base(trained, merge_base)
         weights = merged_weights(source, trained, into, merging_device(device, "--device", source))
         write_merged(weights, source, partial, progress)
+    for doubt in weights.doubts:
+        output.warning(doubt, shown(adapter))
     output.line(f"{shown(out.absolute())}: merged{_into(into)}")
 
 
@@ -97,7 +99,10 @@ def convert(
         weights: Weights = CheckpointWeights(source)
     else:
         chosen, trained = merging_device(device, "--device", source), open_trained(adapter)
-        weights = merged_weights(source, trained, choose_merge_base(trained, merge_base), chosen)
+        tuned = merged_weights(source, trained, choose_merge_base(trained, merge_base), chosen)
+        for doubt in tuned.doubts:
+            output.warning(doubt, shown(adapter))
+        weights = tuned
     origin = None if adapter is None else Origin(model, source.path, adapter)
     config = ConvertConfig(dtype=dtype, name=name, converter=converter)
     planners: list[Planner | None] = [partial(plan_quantization, recipe=recipe) for recipe in made]

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml  # type: ignore[import-untyped]
 from gguf import GGML_QUANT_VERSION, GGUFType, GGUFWriter, LlamaFileType, Metadata, size_label
 
+from edgeft.artifacts import Adapter
 from edgeft.config import ConvertConfig
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object, sha256_file
@@ -45,7 +46,7 @@ def add_metadata(
     metadata = _card(folder, parameters)
     if origin is not None:
         _add_origin(metadata, origin, parameters)
-        weights = origin.adapter / "adapter_model.safetensors"
+        weights = Adapter(origin.adapter).weights_path
         if weights.is_file():  # a model that was trained whole has none
             writer.add_string("edgeft.adapter.sha256", sha256_file(weights))
     metadata.name = config.name or metadata.name or folder.resolve().name

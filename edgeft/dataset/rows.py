@@ -13,12 +13,13 @@ from edgeft.dataset.compressed import READ_ERRORS, numbered_lines, open_stream, 
 from edgeft.dataset.findings import Finding, Place
 from edgeft.dataset.json_rows import document_rows, line_rows, text_rows
 from edgeft.dataset.row import Row
-from edgeft.dataset.table_rows import csv_rows, parquet_rows
+from edgeft.dataset.table_rows import arrow_rows, csv_rows, parquet_rows
 
 __all__ = ["Row", "is_readable", "read_rows"]
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _PARQUET_MAGIC = b"PAR1"
+_ARROW_MAGICS = (b"ARRO", b"\xff\xff\xff\xff")  # a file of Arrow's, and a stream, which is what `datasets` writes
 _UNSEEN = b"?"
 
 
@@ -30,8 +31,8 @@ def is_readable(path: Path) -> bool:
 def read_rows(path: Path) -> Iterator[Row | Finding]:
     """Yields the rows of a file, and an error with its line for each that cannot be decoded; reading then goes on.
 
-    JSON Lines, CSV, plain text and Parquet are streamed; a JSON document is loaded whole. Its content decides where it
-    differs from its name. Plain text is one row, {"text": ...}, for each paragraph between blank lines. Raises
+    JSON Lines, CSV, plain text, Parquet and Arrow are streamed; a JSON document is loaded whole. Its content decides
+    where it differs from its name. Plain text is one row, {"text": ...}, for each paragraph between blank lines. Raises
     EdgeftError where a library is missing for this type of file.
     """
     last = 0
@@ -50,6 +51,8 @@ def _decoded(kind: str, path: Path, stream: BinaryIO) -> Iterator[Row | Finding]
     file = str(path)
     if kind == "parquet":
         return parquet_rows(path, stream)
+    if kind == "arrow":
+        return arrow_rows(path, stream)
     if kind == "utf-16":
         place = Place(file, 1)
         return iter([Finding("error", "not-utf8", place, "not UTF-8 at byte 1: this is UTF-16", "save it as UTF-8")])
@@ -72,7 +75,7 @@ def _first_lines(path: Path) -> tuple[bytes, ...]:
     """Returns the first two lines that are not blank, fewer where there are fewer, stripped."""
     found: list[bytes] = []
     with open_stream(path) as stream, suppress(*READ_ERRORS):
-        if (magic := stream.read(4)) == _PARQUET_MAGIC:
+        if (magic := stream.read(4)) == _PARQUET_MAGIC or magic in _ARROW_MAGICS:
             return (magic,)
     try:
         with open_stream(path) as stream:
@@ -88,10 +91,12 @@ def _first_lines(path: Path) -> tuple[bytes, ...]:
 
 
 def _kind(lines: tuple[bytes, ...], suffix: str) -> str:
-    """Returns what a file holds: "parquet", "utf-16", "json", "jsonl", "csv", "tsv" or "text"."""
+    """Returns what a file holds: "parquet", "arrow", "utf-16", "json", "jsonl", "csv", "tsv" or "text"."""
     first, second = (*lines, b"", b"")[:2]
     if first == _PARQUET_MAGIC or suffix == ".parquet":
         return "parquet"
+    if first in _ARROW_MAGICS or suffix == ".arrow":
+        return "arrow"
     if first.startswith(_UTF16_MARKS):
         return "utf-16"
     if suffix in (".csv", ".tsv", ".txt") and not _is_object(first):

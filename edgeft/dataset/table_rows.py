@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ from edgeft.dataset.strict_json import JsonError, decode_utf8
 from edgeft.errors import EdgeftError
 
 _BATCH_ROWS = 256
+_ARROW_FILE = b"ARROW1"
 _LONGEST_CELL = 1 << 30
 _QUOTING = 'put a cell with quotes in quotes and double those inside it: "say ""hi"""'
 
@@ -100,23 +101,51 @@ def parquet_rows(path: Path, stream: BinaryIO) -> Iterator[Row | Finding]:
 
     `stream` is the file's content, decompressed. Raises EdgeftError without pyarrow.
     """
+    yield from _table_rows(path, stream, "Parquet", _parquet_batches)
+
+
+def arrow_rows(path: Path, stream: BinaryIO) -> Iterator[Row | Finding]:
+    """Yields the rows of an Arrow file or stream, which `datasets` writes, as `parquet_rows` does."""
+    yield from _table_rows(path, stream, "Arrow", _arrow_batches)
+
+
+def _parquet_batches(stream: BinaryIO) -> Iterator[Any]:
+    import pyarrow.parquet
+
+    return iter(pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=_BATCH_ROWS))
+
+
+def _arrow_batches(stream: BinaryIO) -> Iterator[Any]:
+    import pyarrow.ipc
+
+    if stream.read(len(_ARROW_FILE)) != _ARROW_FILE:
+        stream.seek(0)
+        yield from pyarrow.ipc.open_stream(stream)
+        return
+    stream.seek(0)
+    file = pyarrow.ipc.open_file(stream)
+    yield from map(file.get_batch, range(file.num_record_batches))
+
+
+def _table_rows(
+    path: Path, stream: BinaryIO, form: str, batches: Callable[[BinaryIO], Iterator[Any]]
+) -> Iterator[Row | Finding]:
     try:
         import pyarrow
-        import pyarrow.parquet
     except ModuleNotFoundError as error:
-        raise EdgeftError("reading Parquet needs pyarrow", str(path), "pip install 'edgeft[train]'") from error
+        raise EdgeftError(f"reading {form} needs pyarrow", str(path), "pip install 'edgeft[train]'") from error
     number = 0
     try:
         with tempfile.TemporaryFile() as copy:
-            if is_compressed(path):  # Parquet is read from its end, and such a stream cannot seek there cheaply
+            if is_compressed(path):  # such a file is read from its end, and such a stream cannot seek there cheaply
                 shutil.copyfileobj(stream, copy)
-            table = pyarrow.parquet.ParquetFile(copy if is_compressed(path) else stream)
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS):
+                copy.seek(0)
+            for batch in batches(copy if is_compressed(path) else stream):
                 rows: list[dict[str, Any]] = batch.to_pylist()
                 for row in rows:
                     number += 1
                     yield Row(Place(str(path), number), without_nulls(row))
     except (pyarrow.ArrowException, OSError) as error:
-        message = f"the Parquet file cannot be read: {str(error).splitlines()[0]}"
+        message = f"the {form} file cannot be read: {str(error).splitlines()[0]}"
         place = Place(str(path), number + 1 if number else 0)
         yield Finding("error", "corrupt-file", place, message, "copy or download it again")

@@ -8,13 +8,13 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeft.cores import available_cores
+from edgeft.processes import python_command
 
 TRAIN_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "tokenizers")
 DEVICE_LIBRARIES = ("llama-cpp-python", "gguf", "numpy")
@@ -87,11 +87,12 @@ def examine_llama_cpp(machine: Machine) -> LlamaCpp | None:
     return LlamaCpp("", build_description())
 
 
-def llama_failure(command: Sequence[str] = (sys.executable, "-m", "edgeft.llamacpp.trial")) -> str:
+def llama_failure(command: Sequence[str] | None = None) -> str:
     """Returns what ends llama.cpp when it computes on this machine, "" where nothing does.
 
     It is tried in a process of its own: one that was compiled for another processor may end on its import.
     """
+    command = command or python_command("-m", "edgeft.llamacpp.trial")
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode == -signal.SIGILL:
         return "an illegal instruction: it was compiled for another processor"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeft.answer_form import AnswerForm
 from edgeft.artifacts import EvalReport, GgufFile
 from edgeft.config import EvalConfig
 from edgeft.dataset.records import Record
@@ -28,14 +29,17 @@ def evaluate_gguf(
     """
     answers: list[Answer] = []
     with Engine(gguf, n_ctx, threads=threads) as engine:
+        form = AnswerForm.of(engine.render, engine.special_texts())
         for done, record in enumerate(records, start=1):
             answers.append(answer(engine, record, config.max_new_tokens))
             progress(done, len(records))
         speed = generation_speed(engine)
-    return write_eval_report(records, answers, speed.tokens_per_second if speed.steady else None, out)
+        rate = speed.tokens_per_second if speed.steady else None
+        return write_eval_report(records, answers, form, engine.render, rate, out)
 
 
 def answer(engine: Engine, record: Record, max_new: int) -> Answer:
     """Answers one record greedily."""
     ids = list(engine.generate(engine.encode_prompt(engine.render(record.prompt, tools=record.tools)), max_new))
-    return Answer(engine.decode(ids), len(ids), bool(ids) and engine.ends(ids[-1]))
+    ended = bool(ids) and engine.ends(ids[-1])
+    return Answer(engine.decode(ids), engine.decode(ids, special=True), len(ids), ended)

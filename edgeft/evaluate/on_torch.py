@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from edgeft import hf
@@ -35,7 +36,9 @@ def evaluate_model(
         batch = by_length[start : start + config.batch_size]
         continued = hf.generate(model, tokenizer, [prompts[i] for i in batch], end_ids, config.max_new_tokens)
         for index, ids in zip(batch, continued, strict=True):
-            answers[index] = Answer(_text(tokenizer, ids), len(ids), bool(ids) and ids[-1] in end_ids)
+            ended = bool(ids) and ids[-1] in end_ids
+            said, turn = hf.decode(tokenizer, ids), hf.decode(tokenizer, ids, special=True)
+            answers[index] = Answer(said, turn, len(ids), ended)
         progress(len(answers), len(records))
     rates, free = [], []
     for prompt in prompts[:_TIMED_RECORDS]:
@@ -44,8 +47,5 @@ def evaluate_model(
         ids = hf.generate(model, tokenizer, [prompt], end_ids, config.max_new_tokens)[0]
         rates.append(len(ids) / (time.perf_counter() - started))
     rate = statistics.median(rates) if all(free) else None
-    return write_eval_report(records, [answers[i] for i in range(len(records))], rate, out)
-
-
-def _text(tokenizer: hf.Tokenizer, ids: Sequence[int]) -> str:
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    form, render = hf.answer_form(tokenizer, end_ids), partial(hf.render, tokenizer)
+    return write_eval_report(records, [answers[i] for i in range(len(records))], form, render, rate, out)

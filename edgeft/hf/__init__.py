@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from edgeft.device import Device, pick_device
 from edgeft.hf.adapters import add_lora
 from edgeft.hf.combining import COMBINE_METHODS, HALVES_METHODS, Combining, combine_lora
+from edgeft.hf.configs import architecture_of
 from edgeft.hf.layers import AdaptedLinear, adapted_linear, register_attention
 from edgeft.hf.lora_files import Layers, model_layers, write_lora_config
 from edgeft.hf.methods import load_adapted, load_for_training, save_trained
@@ -31,6 +32,8 @@ from edgeft.hf.reporters import reporters, require_reporters
 from edgeft.hf.starts import start_adapter
 from edgeft.hf.streamed import load_tensors, planned_rounding, quantized_names, rounding_of
 from edgeft.hf.tokenizers import (
+    answer_form,
+    decode,
     encode,
     encode_more,
     end_token_ids,
@@ -58,9 +61,12 @@ __all__ = [
     "Tokenizer",
     "adapted_linear",
     "add_lora",
+    "answer_form",
+    "architecture_of",
     "causal_model",
     "combine_lora",
     "compute_dtype",
+    "decode",
     "encode",
     "encode_more",
     "end_token_ids",

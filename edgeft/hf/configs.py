@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from edgeft.errors import EdgeftError
+from edgeft.files import require_object
 
 
 def completed_config(config_json: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,3 +39,39 @@ def decoded(value: Any) -> Any:
             return float(value["__float__"])
         return {key: decoded(inner) for key, inner in value.items()}
     return [decoded(inner) for inner in value] if isinstance(value, list) else value
+
+
+def architecture_of(config_json: Mapping[str, Any]) -> str:
+    """Returns the class of the causal language model of a config.json's model_type; "" for an unknown one."""
+    return str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(config_json.get("model_type")), ""))
+
+
+def load_auto(auto: Any, folder: Path, **options: Any) -> Any:
+    """Returns what one of transformers' Auto classes loads from a model folder, with transformers' own code.
+
+    Code that lies in the folder is never run, and transformers does not ask whether to. Raises EdgeftError where
+    nothing can be loaded without it.
+    """
+    try:
+        return auto.from_pretrained(folder, trust_remote_code=False, **options)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        file, named = _own_code(folder)
+        what = f"auto_map names code of the model's own ({named}), without which transformers cannot load it"
+        remedy = (
+            "edgeft runs no code that comes with a model: take a model that transformers knows itself, or a newer "
+            f"transformers than {transformers.__version__}, if that knows it"
+        )
+        raise EdgeftError(what, str(file), remedy) from error
+
+
+def _own_code(folder: Path) -> tuple[Path, str]:
+    """Returns the file of a model folder whose auto_map names code, and what it names."""
+    for name in ("config.json", "tokenizer_config.json"):
+        auto_map = require_object(folder / name).get("auto_map")
+        if auto_map:
+            values = auto_map.values() if isinstance(auto_map, Mapping) else [auto_map]
+            flat = [text for value in values for text in (value if isinstance(value, list) else [value]) if text]
+            return folder / name, ", ".join(sorted({str(text) for text in flat}))
+    return folder / "config.json", "in another file"

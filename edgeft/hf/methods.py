@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from safetensors import safe_open
 
 from edgeft.artifacts import METHOD_RECORD, Adapter, Checkpoint
 from edgeft.config import MOVED_STARTS, TrainConfig
@@ -103,6 +104,8 @@ def load_adapted(checkpoint: Checkpoint, trained: Adapter | Checkpoint, device: 
         base = load_quantized(checkpoint, device, rounding.quantization)
     folder = trained.path / _AS_TRAINED
     if not folder.is_dir():
+        with safe_open(trained.weights_path, framework="pt") as file:
+            trained.require_named_as_peft(file.keys())
         model = PeftModel.from_pretrained(base, str(trained.path))
     else:
         model = PeftModel.from_pretrained(base, str(folder))

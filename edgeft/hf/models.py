@@ -17,6 +17,7 @@ from edgeft.config import QuantizationConfig
 from edgeft.device import Device
 from edgeft.errors import EdgeftError
 from edgeft.files import read_object
+from edgeft.hf.configs import load_auto
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -82,15 +83,16 @@ def auto_class(config: transformers.PreTrainedConfig) -> Any:
     return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
 
 
-def _loader(checkpoint: Checkpoint) -> Any:
-    return auto_class(transformers.AutoConfig.from_pretrained(checkpoint.path))
+def _loaded(checkpoint: Checkpoint, **options: Any) -> PreTrainedModel:
+    loader = auto_class(load_auto(transformers.AutoConfig, checkpoint.path))
+    model = cast("PreTrainedModel", load_auto(loader, checkpoint.path, **options))
+    model.eval()
+    return model
 
 
 def load_model(checkpoint: Checkpoint, device: Device, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
     """Loads a checkpoint unquantized, in evaluation mode; "auto" is the type that it is stored in."""
-    model = _loader(checkpoint).from_pretrained(checkpoint.path, dtype=dtype, device_map={"": device})
-    model.eval()
-    return cast("PreTrainedModel", model)
+    return _loaded(checkpoint, dtype=dtype, device_map={"": device})
 
 
 def load_quantized(checkpoint: Checkpoint, device: Device, config: QuantizationConfig | None = None) -> PreTrainedModel:
@@ -107,17 +109,14 @@ def load_quantized(checkpoint: Checkpoint, device: Device, config: QuantizationC
         bnb_4bit_use_double_quant=config.double,
         bnb_4bit_compute_dtype=dtype,
     )
-    model = _loader(checkpoint).from_pretrained(
-        checkpoint.path, quantization_config=quantization, dtype=dtype, device_map={"": device}
-    )
+    model = _loaded(checkpoint, quantization_config=quantization, dtype=dtype, device_map={"": device})
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks the weights for good at the first evaluation and
             # rounds their block scales to bfloat16: training goes on from another base (loss 6.744 -> 6.749), and a
             # resumed one differs from one that was not interrupted.
             module.support_avx512bf16_for_cpu = False
-    model.eval()
-    return cast("PreTrainedModel", model)
+    return model
 
 
 def causal_model(model: torch.nn.Module) -> Any:

@@ -11,11 +11,13 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
+from edgeft.answer_form import AnswerForm
 from edgeft.artifacts import Message
 from edgeft.dataset.tokenizer import OpenTokenizer, Pieces, PlainTokenizer, TokenizerView, encode_after
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import require_object
 from edgeft.given_template import given_template
+from edgeft.hf.configs import load_auto
 from edgeft.pieces import piece_namer
 
 
@@ -25,7 +27,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises EdgeftError when there is no tokenizer that can be loaded, or it has no end token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = load_auto(AutoTokenizer, folder)
     except (OSError, ValueError) as error:
         raise EdgeftError(f"no tokenizer can be loaded: {str(error).splitlines()[0]}", where=str(folder)) from error
     if tokenizer.chat_template is None and (given := given_template(folder)):
@@ -94,6 +96,19 @@ def encode_more(tokenizer: Tokenizer, text: str) -> list[int]:
     """Returns the ids of a text that goes on after others: no BOS, and no space of the tokenizer's own before it."""
     ids = encode_after(text, partial(_encode_bare, tokenizer), piece_reader(tokenizer), str(tokenizer.eos_token))
     return encode(tokenizer, text) if ids is None else ids
+
+
+def decode(tokenizer: Tokenizer, ids: Sequence[int], *, special: bool = False) -> str:
+    """Returns the text of ids, with that of special tokens only when `special`."""
+    text = tokenizer.decode(list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
+    return str(text)
+
+
+def answer_form(tokenizer: Tokenizer, end_ids: Sequence[int]) -> AnswerForm:
+    """Returns the form that the tokenizer's chat template gives to answers; `end_ids` end them."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    ends = {str(token) for token in tokenizer.convert_ids_to_tokens(list(end_ids))}
+    return AnswerForm.of(partial(render, tokenizer), special | ends)
 
 
 def piece_reader(tokenizer: Tokenizer) -> Pieces:

@@ -137,9 +137,14 @@ class Vocabulary:
             count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
         return buffer.raw[:count]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of ids, special tokens left out."""
-        return b"".join(self.piece(token) for token in ids).decode("utf-8", errors="replace")
+    def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
+        """Returns the text of ids, with that of special tokens only when `special`."""
+        return b"".join(self.piece(token, special=special) for token in ids).decode("utf-8", errors="replace")
+
+    def special_texts(self) -> frozenset[str]:
+        """Returns the texts of the tokens that are never shown as text, and of those that end an answer."""
+        tokens = (token for token in range(self.n_vocab) if self.is_control(token) or self.ends(token))
+        return frozenset(self.decode([token], special=True) for token in tokens)
 
     def ends(self, token: int) -> bool:
         """Returns whether llama.cpp stops generating at this token."""

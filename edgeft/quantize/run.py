@@ -6,7 +6,6 @@ import json
 import math
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from edgeft.imatrix_file import read_imatrix
 from edgeft.llamacpp.blocks import PLAIN_TYPES, dequantize_rows, ordinary_error, quantize_rows
 from edgeft.llamacpp.dequantize import dequantize
 from edgeft.llamacpp.quantizer import QuantizationPlan, imatrix_keys
+from edgeft.processes import python_command
 from edgeft.progress import Progress, silent
 from edgeft.quant_types import FTYPE, NEEDS_IMATRIX, TENSOR_TYPE, canonical_tensor_type
 from edgeft.quantize.patterns import require_matches
@@ -144,7 +144,7 @@ def plan_quantization(source: GgufFile, recipe: Recipe) -> QuantizationPlan:
 def _run_worker(job: dict[str, Any], name: str, progress: Progress) -> _Seen:
     """Runs a job to its end; raises EdgeftError when llama.cpp fails."""
     seen = _Seen()
-    command = [sys.executable, "-m", "edgeft.quantize.worker"]
+    command = python_command("-m", "edgeft.quantize.worker")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         try:

@@ -21,7 +21,7 @@ _MORE_TOKENS = 8
 
 @dataclass(frozen=True)
 class Question:
-    """What the model is given, and the text it should say."""
+    """What the model is given, and the answer that it should give."""
 
     prompt: list[int]
     expected: str
@@ -40,12 +40,15 @@ class Answers:
         self._metric = metric
         self._tokenizer = hf.load_tokenizer(base.path)
         self._end_ids = hf.end_token_ids(self._tokenizer, base.path)
+        self._form = hf.answer_form(self._tokenizer, self._end_ids)
         chosen = range(0, len(evaluation), max(1, -(-len(evaluation) // count)))
         found = [self._question(evaluation[index]) for index in chosen]
         self._questions = sorted((q for q in found if q is not None), key=lambda question: len(question.prompt))
         expected = [question.expected for question in self._questions]
         if not expected:
             raise _cannot(metric, "there is no conversation among the evaluation's records")
+        if not any(expected):
+            raise _cannot(metric, "the chat template leaves nothing of the evaluation's answers but thoughts")
         if metric == "field_f1" and score(expected, expected).field_f1 is None:
             raise _cannot(metric, "some answers of the evaluation's records are no JSON objects")
 
@@ -76,7 +79,7 @@ class Answers:
         return Question(example.ids[:start], self._text(example.ids[start:end]), end - start)
 
     def _text(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return self._form.comparable(self._form.answer(hf.decode(self._tokenizer, ids, special=True)))
 
 
 def _rank() -> tuple[int, int]:

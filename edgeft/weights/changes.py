@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -201,3 +202,47 @@ def _fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
 
 def _shown(shape: tuple[int | None, ...]) -> str:
     return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," * (len(shape) == 1)) + ")"
+
+
+_LAYER = re.compile(r"(?P<stem>(?:.+\.)?)(?P<layer>\d+)\.(?P<rest>\D.*)")
+_SHARED_BETWEEN_LAYERS = ("k_proj", "v_proj")
+_DRAFT = "eh_proj.weight"
+"""In a layer that predicts more tokens at once (MTP), which transformers does not load."""
+
+
+def lacking_updates(tensors: AdapterTensors, specs: Mapping[str, TensorSpec]) -> Iterator[Problem]:
+    """Yields the layers of the base that an adapter's configuration targets and its file has no update of.
+
+    Seen by layers: where one has an update of a matrix, all that are targeted have. Experts are one parameter in the
+    model and many tensors in its files, and keys and values that layers share may be no modules: they are left out.
+    So are layers that transformers does not load.
+    """
+    if tensors.config.get("peft_type") != "LORA":
+        return
+    updated = {module.name for module in tensors.modules.values() if "lora_A" in module.keys}
+    places = [match.groupdict() for name in updated if (match := _LAYER.fullmatch(name))]
+    stems, rests = {place["stem"] for place in places}, {place["rest"] for place in places}
+    lacking: dict[str, list[str]] = {}
+    for name, spec in specs.items():
+        module = name.removesuffix(".weight")
+        match = _LAYER.fullmatch(module)
+        if match is None or module == name or len(spec.shape) != 2 or module in updated or match["stem"] not in stems:
+            continue
+        last, layers = match["rest"].rpartition(".")[2], tensors.config.get("layers_to_transform")
+        layers = [layers] if isinstance(layers, int) else layers
+        if ".experts." in module or (layers is not None and int(match["layer"]) not in layers):
+            continue
+        layer = f"{match['stem']}{match['layer']}"
+        shared = last in _SHARED_BETWEEN_LAYERS and any(other.startswith(f"{layer}.") for other in updated)
+        named = isinstance(tensors.config.get("target_modules"), list)
+        wholly = named and not any(f".{rest}".endswith(f".{last}") for rest in rests)
+        draft = f"{layer}.{_DRAFT}" in specs
+        if (match["rest"] in rests or wholly) and not shared and not draft and tensors.targets(module):
+            lacking.setdefault(layer, []).append(match["rest"])
+    if lacking:
+        layer, missing = next(iter(lacking.items()))
+        what = (
+            f"target_modules names {len(lacking)} layers that the file has no update of: {layer}: {', '.join(missing)}"
+        )
+        remedy = "a part of the training is lost: copy the adapter again, or save it again where it was trained"
+        yield Problem(what, str(tensors.path), remedy)

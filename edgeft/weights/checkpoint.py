@@ -69,7 +69,7 @@ class CheckpointWeights:
         self._files: dict[str, Path] = {}
         self.specs: dict[str, TensorSpec] = {}
         problems: list[Problem] = []
-        for path, expected in _shards(checkpoint.path):
+        for path, expected in _shards(checkpoint):
             try:
                 found = _read_specs(path)
             except (OSError, SafetensorError) as error:
@@ -134,10 +134,10 @@ def _read_specs(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
 
 
-def _shards(folder: Path) -> Iterator[tuple[Path, set[str]]]:
+def _shards(checkpoint: Checkpoint) -> Iterator[tuple[Path, set[str]]]:
     """Yields each shard with the tensor names that the index expects in it (none for a single file)."""
-    index_path = folder / "model.safetensors.index.json"
-    if not index_path.is_file():
+    folder, index_path = checkpoint.path, checkpoint.index_path
+    if index_path is None:
         yield folder / "model.safetensors", set()
         return
     try:

@@ -13,7 +13,7 @@ from edgeft.artifacts import BASE_RECORD, Adapter
 from edgeft.errors import EdgeftError, Problem
 from edgeft.files import read_object
 from edgeft.weights.adapter import AdapterTensors
-from edgeft.weights.changes import ChangeReader, is_vocabulary
+from edgeft.weights.changes import ChangeReader, is_vocabulary, lacking_updates
 from edgeft.weights.checkpoint import BaseWeights, TensorSpec
 from edgeft.weights.computing import Computing
 from edgeft.weights.updates import Rows, Update, same_update
@@ -50,6 +50,8 @@ class MergedWeights:
             specs = {tie.head: specs[tie.embedding], **{n: spec for n, spec in specs.items() if n != tie.head}}
         self._changes = ChangeReader(self._tensors, specs).changes
         problems = [*_other_base(base, adapter.path), *self._tensors.problems, *self._changes.problems]
+        if not problems:
+            problems += lacking_updates(self._tensors, specs)
         if problems:
             raise EdgeftError(problems)
         self._drop_copies()
@@ -66,6 +68,15 @@ class MergedWeights:
         self.config_changes |= _vocabulary_change(base, self.specs, adapter.path)
         self.tokenizer = adapter.path if "vocab_size" in self.config_changes else None
         """The folder that may hold the tokenizer of an enlarged vocabulary."""
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the adapter may not be what was meant to be merged."""
+        idle, count = self._tensors.without_effect(), len(self._tensors.modules)
+        if not idle:
+            return []
+        what = "the adapter changes nothing" if len(idle) == count else f"{len(idle)} of its {count} updates are zero"
+        return [f"{what}: untrained, as {idle[0]} is (lora_A or lora_B all zero); was this saved after training?"]
 
     @property
     def adapted(self) -> set[str]:

@@ -22,6 +22,8 @@ class WholeWeights(CheckpointWeights):
         """What config.json must say instead of what the base's says: nothing."""
         self.tokenizer: Path | None = None
         """The folder of another tokenizer than the base's: none."""
+        self.doubts: list[str] = []
+        """Why these may not be the weights that were meant: nothing."""
         problems = [
             Problem("this is no tensor of the base, by name and shape", f"{trained.path}: {name}", "is this its base?")
             for name, spec in self.specs.items()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 import zstandard
@@ -148,6 +149,26 @@ def test_a_cut_gzip_file_gives_its_whole_rows_first(tmp_path: Path) -> None:
     assert len(rows) > 100
     assert rows[-1] == (len(rows), "truncated")
     assert [value for _, value in rows[:-1]] == [json.loads(line) for line in lines[: len(rows) - 1]]
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".jsonl", ".arrow.gz"])
+@pytest.mark.parametrize("form", ["stream", "file"])
+def test_arrow_is_as_pyarrow_reads_it(form: str, suffix: str, tmp_path: Path) -> None:
+    """`datasets` writes streams, other programs files; the content tells, whatever the name."""
+    rows = [{"text": f"number {number}", "more": None if number % 2 else [number]} for number in range(600)]
+    table = pyarrow.Table.from_pylist(rows)
+    content = pyarrow.BufferOutputStream()
+    new = pyarrow.ipc.new_stream if form == "stream" else pyarrow.ipc.new_file
+    with new(content, table.schema) as writer:
+        writer.write_table(table, max_chunksize=250)
+    path, data = tmp_path / f"a{suffix}", content.getvalue().to_pybytes()
+    path.write_bytes(gzip.compress(data) if suffix.endswith(".gz") else data)
+    read = list(read_rows(path))
+    assert [row.value for row in read if isinstance(row, Row)] == [
+        {key: value for key, value in row.items() if value is not None} for row in rows
+    ]
+    path.write_bytes(data[: len(data) // 2])
+    assert [item.code for item in read_rows(path) if isinstance(item, Finding)] == ["corrupt-file"]
 
 
 def test_parquet_is_as_pyarrow_reads_it(tmp_path: Path) -> None:

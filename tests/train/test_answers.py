@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tiny_training import CONFIG, make_tokens, run
+import torch
+from template_zoo import SHAPES
+from tiny_model import make_model
+from tiny_training import CONFIG, SMALL, make_tokens, run
 
 from edgeft import hf
 from edgeft.artifacts import Adapter, Checkpoint
 from edgeft.config import LoraConfig, TrainConfig
 from edgeft.dataset.findings import Place
-from edgeft.dataset.mask import Example
+from edgeft.dataset.mask import Example, tokenize_last_turn
+from edgeft.dataset.records import Record
 from edgeft.dataset.store import TokenWriter
 from edgeft.dataset.tokens import TokenizedExamples
 from edgeft.errors import EdgeftError
@@ -76,3 +81,45 @@ def test_what_cannot_be_measured_is_said_before_training(folder: Path, tmp_path:
     assert Answers(base, words, 4, "exact_match")
     with pytest.raises(EdgeftError, match="some answers of the evaluation's records are no JSON objects"):
         Answers(base, words, 4, "field_f1")
+
+
+class Says:
+    """Stands for a model that gives these answers, by the ids of their prompts."""
+
+    device = "cpu"
+    generation_config = None
+
+    def __init__(self, answers: dict[tuple[int, ...], list[int]]) -> None:
+        self.answers = answers
+
+    def generate(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **settings: Any) -> torch.Tensor:
+        """Returns prompts and answers, as transformers does."""
+        pad = settings["pad_token_id"]
+        kept = [tuple(row[mask.bool()].tolist()) for row, mask in zip(input_ids, attention_mask, strict=True)]
+        said = [self.answers[prompt] for prompt in kept]
+        width = max(map(len, said))
+        padded = torch.tensor([ids + [pad] * (width - len(ids)) for ids in said])
+        return torch.cat([input_ids, padded], dim=1)
+
+
+@pytest.mark.parametrize("trained", ["", "<think>\nIt is on.\n</think>\n\n"], ids=["no thoughts", "thoughts"])
+def test_thoughts_and_an_empty_one_are_no_part_of_an_answer(trained: str, tmp_path: Path) -> None:
+    """Qwen3's kind of template: it wrote an empty thought before each answer, and right answers were none."""
+    base = make_model(tmp_path / "base", **SMALL)
+    (base.path / "chat_template.jinja").write_text(SHAPES["qwen 3"].plain)
+    view = hf.open_tokenizer(base.path)
+    answers = [json.dumps({"state": state, "room": room}) for state in ("on", "off") for room in ("hall", "attic")]
+    examples, right, wrong = [], {}, {}
+    for number, answer in enumerate(answers):
+        question = {"role": "user", "content": f"light {number}"}
+        record = Record((question, {"role": "assistant", "content": trained + answer}), Place("here", number + 1))
+        _, prompt, turn = tokenize_last_turn(record, view)
+        examples.append(Example(prompt + turn, [False] * len(prompt) + [True] * len(turn)))
+        said = "<think>\nAnother thought.\n</think>\n\n" + answer if trained else answer
+        right[tuple(prompt)] = [*view.encode_more(said), *turn[-1:]] if trained else turn
+        wrong[tuple(prompt)] = [*view.encode_more(said.replace("o", "0")), *turn[-1:]]
+    evaluation = write(tmp_path / "evaluation", *examples)
+    for metric in ("exact_match", "field_f1"):
+        measured = Answers(base, evaluation, 4, metric)  # type: ignore[arg-type]
+        assert measured(Says(right)) == {metric: 1.0}
+        assert measured(Says(wrong)) == {metric: 0.0}

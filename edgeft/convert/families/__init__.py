@@ -44,14 +44,20 @@ def plan_of(config_json: Mapping[str, Any], where: str) -> Plan:
     Raises EdgeftError for an architecture that is not supported (it names those that are), for a checkpoint that is
     already quantized, and for every key of config.json that cannot be served.
     """
-    architectures = config_json.get("architectures") or ["none"]
+    architectures = config_json.get("architectures") or [_architecture(config_json)]
     make_plan = _PLANS.get(str(architectures[0])) if isinstance(architectures, list) else None
     if make_plan is None:
         what = f"models of architecture {architectures} cannot be converted"
         others = "for others: edgeft converter fetch, then --converter fetched"
         raise EdgeftError(what, where, f"supported: {', '.join(sorted(_PLANS))}; {others}")
     if config_json.get("quantization_config"):
-        raise EdgeftError("the checkpoint is already quantized", where, "give the unquantized model")
+        method = dict(config_json["quantization_config"]).get("quant_method", "no method named")
+        what = f"by its quantization_config ({method}) the checkpoint is already quantized"
+        remedy = (
+            "give the unquantized model; or is this it, its weights float16, bfloat16 or float32? then the entry is "
+            "left over: take quantization_config out of config.json"
+        )
+        raise EdgeftError(what, where, remedy)
     return make_plan(ConfigFields(config_json, where))
 
 
@@ -68,3 +74,10 @@ def imported_config(file: GgufFields, arch: str) -> dict[str, Any]:
     config = config_of(file)
     file.check()
     return config
+
+
+def _architecture(config_json: Mapping[str, Any]) -> str:
+    """Returns the architecture of a config.json that names none, by its model_type; "none" for an unknown one."""
+    from edgeft.hf import architecture_of
+
+    return architecture_of(config_json) or "none"
