@@ -177,8 +177,8 @@ def describe(graph: Graph, name: str) -> str:
     size_bytes = sum(
         path.stat().st_size for path in list_files(folder) if path.suffix in (".gguf", ".safetensors", ".npz")
     )
-    warned = "".join(f"; warning: {one.what.partition(': ')[0]}" for one in read_warnings(folder))
-    return human_size(size_bytes) + loss + left + warned
+    noted = "".join(f"; warning: {one.what.partition(': ')[0]}" for one in read_warnings(folder))
+    return human_size(size_bytes) + loss + left + noted
 
 
 def describe_merge_base(content: Mapping[str, Any]) -> str:

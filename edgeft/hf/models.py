@@ -86,7 +86,7 @@ def auto_class(config: transformers.PreTrainedConfig) -> Any:
 def _loaded(checkpoint: Checkpoint, **options: Any) -> PreTrainedModel:
     loader = auto_class(load_auto(transformers.AutoConfig, checkpoint.path))
     model = cast("PreTrainedModel", load_auto(loader, checkpoint.path, **options))
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     return model
 
 

@@ -22,8 +22,8 @@ from edgeft.hf import load_model
 _FIRST = {case.family: case for case in reversed(CASES)}
 _CHOSEN = CASES if os.environ.get("EDGEFT_WHOLE_MATRIX") else tuple(_FIRST[name] for name in dict.fromkeys(_FIRST))
 _EACH = pytest.mark.parametrize("case", _CHOSEN, ids=lambda case: case.id)
-# transformers in float32 of both checkpoints: equal weights give equal sums, but for Gemma 3's norms (see there).
-_SAME = 0.0
+# A file of half the checkpoint's precision has other weights; a wrong permutation, scale or norm gives 1e-2 or more.
+_MAX_NMSE_ROUNDED = 1e-5
 
 
 @dataclass(frozen=True)
@@ -92,4 +92,4 @@ def test_transformers_computes_the_same_with_it(case: Case, made: dict[str, Roun
     if case.dtype == case.stored:
         assert torch.equal(one, other)
     else:
-        assert torch.nn.functional.mse_loss(other, one) / one.var() < 1e-5
+        assert torch.nn.functional.mse_loss(other, one) / one.var() < _MAX_NMSE_ROUNDED

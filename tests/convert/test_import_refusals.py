@@ -19,7 +19,7 @@ from edgeft.config import ConvertConfig
 from edgeft.convert import convert
 from edgeft.weights import CheckpointWeights
 
-_SHAPE = {"vocab_size": 480, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+_SHAPE: dict[str, Any] = {"vocab_size": 480, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
 
 
 @pytest.fixture(scope="module")

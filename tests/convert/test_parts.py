@@ -13,8 +13,9 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from convert.models import LLAMA3_ROPE, sentencepiece_model
+from edgeft.convert.decoder import add_one
 from edgeft.convert.families import plan_of
-from edgeft.convert.rope import llama3_frequency_factors, permute_rows
+from edgeft.convert.rope import llama3_frequency_factors, permuted_rows
 from edgeft.convert.sentencepiece_model import read_model
 from edgeft.convert.tensors import MATRIX_TYPES, encode, stored_type
 from edgeft.errors import EdgeftError
@@ -85,8 +86,8 @@ def test_vectors_and_norms_stay_f32() -> None:
 def test_permutation_pairs_neighbours() -> None:
     """Row 2i of a head is transformers' row i, row 2i + 1 its row i + head_dim / 2."""
     rows = torch.arange(2 * 8)[:, None] * torch.ones(1, 3)
-    assert permute_rows(rows, heads=2)[:8, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
-    assert permute_rows(rows[:, 0], heads=2)[8:].tolist() == [8, 12, 9, 13, 10, 14, 11, 15]
+    assert permuted_rows(2)(rows)[:8, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert permuted_rows(2)(rows[:, 0])[8:].tolist() == [8, 12, 9, 13, 10, 14, 11, 15]
 
 
 @pytest.mark.parametrize("theta", [10000.0, 500000.0])
@@ -136,3 +137,20 @@ def test_both_spellings_of_rope_are_read(spelling: str, kind: str) -> None:
     keys = plan_of(config, "config.json").keys
     assert keys["llama.rope.freq_base"] == 5e5
     assert (keys["llama.rope.scaling.type"], keys["llama.rope.scaling.factor"]) == ("linear", 2.0)
+
+
+def test_a_change_of_rows_is_undone() -> None:
+    rows = torch.arange(32.0).reshape(16, 2)
+    order = permuted_rows(2)
+    assert torch.equal(order.undo(order(rows)), rows)
+    assert torch.equal(order.undo(order(rows[:, 0])), rows[:, 0])
+
+
+def test_the_one_of_gemmas_norms_is_taken_off_again() -> None:
+    """Of the weights that give a stored sum it is the bfloat16 one, and the sum is the file's, bit for bit."""
+    weights = torch.randn(4096, generator=torch.Generator().manual_seed(0)).bfloat16()
+    small = torch.tensor([1e-3, -7e-6, 1e-9, 0.0]).bfloat16()
+    for original in (weights, small):
+        stored = add_one(original)
+        assert torch.equal(add_one(add_one.undo(stored)), stored)
+    assert torch.equal(add_one.undo(add_one(weights)), weights.float())

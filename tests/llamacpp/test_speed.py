@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeft.answer_form import AnswerForm
 from edgeft.artifacts import GgufFile
 from edgeft.dataset.findings import Place
 from edgeft.dataset.records import Record
@@ -44,5 +45,5 @@ def test_a_short_context_has_a_speed_and_keeps_nothing(tiny_f16: GgufFile) -> No
 @pytest.mark.parametrize(("rate", "written"), [(None, None), (12.345, 12.3)])
 def test_a_speed_that_could_not_be_measured_is_left_out(rate: float | None, written: object, tmp_path: Path) -> None:
     record = Record(({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}), Place("test", 1))
-    write_eval_report([record], [Answer("b", 1, True)], rate, tmp_path)
+    write_eval_report([record], [Answer("b", "b", 1, True)], AnswerForm(), lambda *_: "b", rate, tmp_path)
     assert json.loads((tmp_path / "eval.json").read_text())["tokens_per_second"] == written

@@ -183,8 +183,9 @@ def exported(model: Checkpoint, tune: Tune, way: Way, folder: Path, trained: Pat
     values = {"base": model.path, "rate": tune.rate, "rank": tune.rank, "alpha": 2 * tune.rank}
     values |= {"merge_base": way.merge_base, "types": json.dumps(_TYPES), "imatrix": str(way.imatrix).lower()}
     (folder / "edgeft.toml").write_text(_RUN.format(**values, unquantized=str(not way.straight).lower()))
-    for part in ("tokens", "adapter") if trained is not None else ():
-        shutil.copytree(trained / part, folder / "run" / part)
+    if trained is not None:
+        for part in ("tokens", "adapter"):
+            shutil.copytree(trained / part, folder / "run" / part)
     done = CliRunner().invoke(main, ["run", "parity", "-c", str(folder / "edgeft.toml")])
     assert done.exit_code in (0, 3, 4), done.output
     reports = sorted((folder / "run" / "parity").glob("*/parity.json"))

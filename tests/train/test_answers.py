@@ -120,6 +120,6 @@ def test_thoughts_and_an_empty_one_are_no_part_of_an_answer(trained: str, tmp_pa
         wrong[tuple(prompt)] = [*view.encode_more(said.replace("o", "0")), *turn[-1:]]
     evaluation = write(tmp_path / "evaluation", *examples)
     for metric in ("exact_match", "field_f1"):
-        measured = Answers(base, evaluation, 4, metric)  # type: ignore[arg-type]
+        measured = Answers(base, evaluation, 4, metric)
         assert measured(Says(right)) == {metric: 1.0}
         assert measured(Says(wrong)) == {metric: 0.0}

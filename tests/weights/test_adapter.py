@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def refused(base: Checkpoint, adapter: Adapter) -> str:
     return str(caught.value)
 
 
-WRAPPERS = {
+WRAPPERS: dict[str, Callable[[str], str]] = {
     "torch.compile": lambda key: f"_orig_mod.{key}",
     "torch.compile inside": lambda key: key.replace("base_model.model.", "base_model.model._orig_mod."),
     "DDP": lambda key: f"module.{key}",

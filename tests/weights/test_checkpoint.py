@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from edgeft.convert.families import plan_of
 from edgeft.errors import EdgeftError
 from edgeft.weights import CheckpointWeights
 
-SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+SMALL: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 
 
 @pytest.fixture(scope="module")

@@ -50,8 +50,6 @@ class GgufWeights:
     that hold no weights, cut off, and for those that are generated from config.json and differ in the file.
     """
 
-    tied = False
-
     def __init__(self, header: GgufHeader, plan: Plan) -> None:
         self.where = str(next(iter(header.sizes)))
         self._parts: dict[str, list[_Part]] = {}
@@ -92,10 +90,6 @@ class GgufWeights:
         """Returns whether rows cannot be read without the rest of the tensor."""
         parts, shape = self._parts[name], self._shapes[name]
         return len(parts) > 1 or parts[0].planned.make is not unchanged or len(shape) != 2
-
-    def fingerprint(self) -> str:
-        """Is asked of checkpoints on a disk alone."""
-        raise NotImplementedError
 
     def _checked(self, values: torch.Tensor, name: str) -> torch.Tensor:
         if problems := not_finite(values, f"{self.where}: {name}"):
