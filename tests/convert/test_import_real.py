@@ -24,7 +24,8 @@ from edgeft.probe_texts import PROBES, every_byte, random_texts
 # Both sum in float32, in another order: measured 5e-12 for SmolLM2. With Gemma, llama.cpp besides looks GELU up in a
 # table of half precision (test_families.py): measured 4e-7.
 _MAX_NMSE = {"smollm2": 1e-9, "gemma3": 2e-6}
-# The file itself is computed with activations rounded to 8 bits, block by block: measured 2.1e-3 for SmolLM2, 4.8e-3 for Gemma.
+# The file itself is computed with activations rounded to 8 bits, block by block: measured 2.1e-3 for SmolLM2 and
+# 4.8e-3 for Gemma.
 _MAX_NMSE_AS_IT_IS = 2e-2
 _TEXT = "The capital of France is Paris, and the capital of Italy is Rome. Water boils at 100 degrees."
 
