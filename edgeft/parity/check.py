@@ -137,7 +137,9 @@ class _Climb:
             return
         metadata = check_metadata(header, self._content.model)
         yield metadata
-        weights = check_weights(header, self._reference.weights, self._content.model, self._progress)
+        weights = check_weights(
+            header, self._reference.weights, self._content.model, self._progress, self._content.expected_shares
+        )
         yield weights
         yield from self._running(header, metadata, weights)
 

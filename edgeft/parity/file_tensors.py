@@ -22,7 +22,7 @@ _CHUNK = 1 << 22
 
 _OF_VOCABULARY = ("token_embd.weight", "output.weight")
 _IMATRIX: Final = "quantize.imatrix.entries_count"
-_MEDIAN: Final = 0.6745
+MEDIAN: Final = 0.6745
 """The median size of a normal value of deviation 1."""
 _DAMAGED_DEVIATIONS: Final = 7.0
 """A cell is damaged when it is so many standard deviations of its own blocks' rounding off: 5.8 is the most that was
@@ -155,12 +155,12 @@ class Compared:
     @cached_property
     def typical_error(self) -> float:
         """The relative error of a typical cell: the median's, which damage to a few cells does not move."""
-        return float(np.median(np.abs(self.differences)) / _MEDIAN) / (self.theirs.rms or 1.0)
+        return float(np.median(np.abs(self.differences)) / MEDIAN) / (self.theirs.rms or 1.0)
 
     @cached_property
     def damaged(self) -> npt.NDArray[np.int64]:
         """The cells that are further off than rounding explains, in their sum or in their mean square."""
-        slack = max(1.0, float(np.median(self.deviations)) / _MEDIAN) * (_WITH_IMPORTANCE if self.weighted else 1.0)
+        slack = max(1.0, float(np.median(self.deviations)) / MEDIAN) * (_WITH_IMPORTANCE if self.weighted else 1.0)
         found = self.deviations > _DAMAGED_DEVIATIONS * slack
         if self.theirs.cell > 1:
             count = self._count

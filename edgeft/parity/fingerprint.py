@@ -29,6 +29,10 @@ _KEPT_WHOLE = 16_384
 """A tensor of no more weights, a norm's for example, has cells of one weight: nothing of it can hide."""
 
 
+EXPECTED_SCALES = (0.5, 1.0, 2.0)
+"""Scales of a change for which a reference has what each type leaves of it."""
+
+
 @dataclass(frozen=True)
 class Direction:
     """How a tensor was changed: u' W v before (`base`) and after (`merged`), for unit u (rows) and v (columns).

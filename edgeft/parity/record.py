@@ -25,7 +25,7 @@ from edgeft.parity.conversations import PLAIN_TEMPLATE, built_in_records
 from edgeft.parity.distributions import Distributions, Floats, truncated
 from edgeft.parity.record_layers import record_layers
 from edgeft.parity.record_model import control_ids, model_facts, pieces_of, probe_prompts
-from edgeft.parity.record_weights import fingerprints
+from edgeft.parity.record_weights import ExpectedShares, fingerprints
 from edgeft.parity.reference import BUILT_IN, ReferenceContent, ReferenceRecord, save_reference
 from edgeft.parity.statistics import DivergenceMeter
 from edgeft.probe_texts import ORDINARY_PROBES, RARE_PROBES
@@ -80,7 +80,8 @@ def record_reference(
     served = recording.measured(_in_bfloat16(recording.model), "merged model, bfloat16")
     del recording.model
     merge = recording.measured(hf.load_adapted(*live, device), "model as trained, 4-bit base") if live else None
-    weights = list(fingerprints(source.weights, CheckpointWeights(live[0]) if live else None, progress))
+    expected = ExpectedShares()
+    weights = list(fingerprints(source.weights, CheckpointWeights(live[0]) if live else None, progress, expected))
     rare = probe_prompts(recording.view, RARE_PROBES)
     probes = [*probe_prompts(recording.view, ORDINARY_PROBES), *rare]
     probe_ids = {text: recording.view.encode(text) for text in probes}
@@ -101,6 +102,7 @@ def record_reference(
         | ({} if source.merge_base is None else {"merge_base": source.merge_base}),
         merge=merge,
         served=served,
+        expected_shares=expected.result(),
         rare_probes=rare,
     )
     if merge is not None:

@@ -83,7 +83,8 @@ class ReferenceContent:
     what the tokenizer adds to a text of its own accord; `pieces` gives the bytes of every token that occurs, as
     Latin-1. `rendered_at` is when the chat template was rendered, for those that show the date. `merge` is how far the
     model as it was trained (base and adapter) is from the merged one, `served` the merged model in bfloat16 from itself
-    in float32. `layers` says what the hidden states are, where they were recorded.
+    in float32. `layers` says what the hidden states are, where they were recorded. `expected_shares` has, by quantized
+    type, what rounding to it leaves of the training merged at each of `fingerprint.EXPECTED_SCALES`.
     """
 
     records: list[ReferenceRecord]
@@ -102,6 +103,7 @@ class ReferenceContent:
     served: dict[str, float] | None = None
     layers: dict[str, Any] | None = None
     rare_probes: list[str] = field(default_factory=list)
+    expected_shares: dict[str, list[float]] = field(default_factory=dict)
     format_version: int = field(default=FORMAT_VERSION)
 
     @property

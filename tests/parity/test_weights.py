@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from edgeft.llamacpp import dequantize
 from edgeft.llamacpp.blocks import PLAIN_TYPES, quantize_rows
 from edgeft.parity.fingerprint import cell_means, cell_sums, fingerprint, pack, unpack
 from edgeft.parity.ladder import Rung
-from edgeft.parity.record_weights import change_direction
+from edgeft.parity.record_weights import ExpectedShares, change_direction
 from edgeft.parity.reference import ModelFacts
 from edgeft.parity.rounding import rounding_variances
 from edgeft.parity.rungs.weights import check_weights
@@ -26,7 +27,7 @@ from edgeft.progress import silent
 
 Floats = npt.NDArray[np.float32]
 _FACTS = ModelFacts({"tie_word_embeddings": True}, {}, 0, None, False)
-_LAYERS, _ROWS, _COLUMNS, _RANK = 6, 96, 512, 4
+_LAYERS, _ROWS, _COLUMNS, _RANK = 6, 64, 512, 4
 # Of these, ggml makes no code without an importance matrix.
 _NEED_IMPORTANCE = ("IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS")
 
@@ -84,17 +85,16 @@ class Model:
             change(weights)
         path = self._root / f"{kind}.gguf"
         write(path, {name: rounded(one, kind) if kind != "F16" else one for name, one in weights.items()}, kind)
-        prints = [
-            fingerprint(_theirs(name), one, 256, change_direction(_tensor(one), _tensor(self.before[name])))
-            for name, one in self.after.items()
-        ]
+        expected, prints = ExpectedShares(), []
+        for name, one in self.after.items():
+            after, before = torch.from_numpy(one), torch.from_numpy(self.before[name])
+            direction = change_direction(after, before)
+            assert direction is not None
+            expected.add(before, after, direction, len(self.after))
+            prints.append(fingerprint(_theirs(name), one, 256, direction))
         rows, arrays = pack(prints)
         theirs = {one.name: one for one in unpack(rows, arrays)}
-        return check_weights(read_header(GgufFile(path)), theirs, _FACTS, silent)
-
-
-def _tensor(weights: Floats) -> torch.Tensor:
-    return torch.from_numpy(weights)
+        return check_weights(read_header(GgufFile(path)), theirs, _FACTS, silent, expected.result())
 
 
 def _theirs(name: str) -> str:
@@ -133,11 +133,12 @@ def causes(rung: Rung) -> list[str]:
     return [failure.cause for failure in rung.failures]
 
 
-_TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q3_K", "Q2_K")
+_WHOLE = bool(os.environ.get("EDGEFT_WHOLE_MATRIX"))
+_TYPES = ("F16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q3_K", "Q2_K") if _WHOLE else ("F16", "Q8_0", "Q4_K", "Q2_K")
 
 
 @pytest.mark.parametrize("kind", _TYPES)
-@pytest.mark.parametrize("size", [0.3, 0.02, 0.0005])
+@pytest.mark.parametrize("size", [0.3, 0.0005])
 def test_a_correct_file_passes_however_little_was_trained(kind: str, size: float, tmp_path: Path) -> None:
     rung = Model(tmp_path, size).report(kind)
     assert causes(rung) == []
@@ -173,9 +174,9 @@ def test_what_rounding_takes_back_is_said_and_no_fault(kind: str, tmp_path: Path
     """The base lies on the very grid: a small training rounds back to it, and the file is as if not merged."""
     rung = Model(tmp_path, 0.002, on_grid=kind).report(kind)
     assert causes(rung) == []
-    assert rung.figures["adapter_share_high"] < 0.5
+    assert rung.figures["adapter_share"] < 0.5
     assert ["rounding took much of the training" in one.cause for one in rung.warnings] == [True]
-    assert f"grid of {kind}" in rung.warnings[0].cause
+    assert f"{kind} leads the base's weights back" in rung.warnings[0].cause
 
 
 def zeroed_block(weights: dict[str, Floats]) -> None:

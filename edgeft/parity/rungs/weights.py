@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -40,8 +41,17 @@ _ORDER: Final = (
 )
 
 
-def check_weights(header: GgufHeader, theirs: Mapping[str, Fingerprint], facts: ModelFacts, progress: Progress) -> Rung:
-    """Holds every tensor that the checkpoint has to its fingerprint; costs one pass over the file."""
+def check_weights(
+    header: GgufHeader,
+    theirs: Mapping[str, Fingerprint],
+    facts: ModelFacts,
+    progress: Progress,
+    expected_shares: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> Rung:
+    """Holds every tensor that the checkpoint has to its fingerprint; costs one pass over the file.
+
+    `expected_shares` are the reference's of that name.
+    """
     where = places(header, list(theirs))
     present = {name: place for name, place in where.items() if place.name in header.tensors}
     tensors = FileTensors(header)
@@ -51,7 +61,7 @@ def check_weights(header: GgufHeader, theirs: Mapping[str, Fingerprint], facts: 
         compared.append(tensors.compare(place, theirs[name]))
     names = [name for name in where if name not in present and not _may_lack(name, facts)]
     problems = [("missing", _missing(name, where[name].name), name) for name in names]
-    shares = TrainingShares(compared)
+    shares = TrainingShares(compared, expected_shares)
     problems += [found for one in compared for found in _problem(one, tensors, theirs, shares)]
     figures = _figures(compared, where, theirs, header) | shares.figures()
     return rung(NAME, _failures(problems, len(compared)), figures, shares.warnings())
