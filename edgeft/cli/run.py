@@ -106,17 +106,18 @@ def _execute(pipeline: Pipeline, steps: Sequence[Step], output: Output) -> bool:
     todo = [step for step in steps if step.why]
     quantizes = any(step.node.name.startswith("quantized/") for step in todo)
     trains = any(step.node.name == "adapter" for step in todo)
-    if quantizes:
+    imports = any(step.node.name == "base" for step in todo)
+    if quantizes and not imports:
         _warn_of_rounding(pipeline.graph, output, trained=not trains)
     for step in todo:
         with output.progress(step.node.name) as progress:
             seconds = pipeline.execute(step, progress)
-        if quantizes and step.node.name == "adapter":
-            _warn_of_rounding(pipeline.graph, output, trained=True)
         if seconds is None:
             output.line(f"{step.node.name:<18} unchanged")
         else:
             output.line(f"{step.node.name:<18} {seconds:6.1f} s  {describe(pipeline.graph, step.node.name)}")
+        if quantizes and step.node.name in ("base", "adapter"):
+            _warn_of_rounding(pipeline.graph, output, trained=step.node.name == "adapter" or not trains)
     return bool(todo)
 
 

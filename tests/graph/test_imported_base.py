@@ -14,6 +14,7 @@ from edgeft.artifacts import Checkpoint
 from edgeft.cli import main
 from edgeft.config import ConvertConfig
 from edgeft.convert import convert
+from edgeft.quantize import quantize
 from edgeft.weights import CheckpointWeights
 
 _SHAPE: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 1}
@@ -67,6 +68,19 @@ def test_a_run_imports_its_base_and_follows_it(config: Path) -> None:
     states = planned(config)
     assert states["base"].startswith("changed: part ")
     assert states["tokens"] == states["adapter"] == "follows base" or states["adapter"].startswith("follows base")
+
+
+def test_what_rounding_does_to_a_training_is_told_once_the_base_is_imported(tmp_path: Path) -> None:
+    """Merged into its own weights and rounded to the type that it had, the base comes back and the training is lost."""
+    config = make_run(tmp_path, records=12, **_SHAPE)
+    source = Checkpoint.open(tmp_path / "base")
+    exact = convert(CheckpointWeights(source), source, ConvertConfig(random_texts=0), tmp_path / "exact.gguf")
+    quantize(exact, "Q4_1", tmp_path / "base.gguf")
+    config.write_text(config.read_text().replace('base = "base"', 'base = "base.gguf"'))
+    result = invoke("run", "quantize", "-c", config, "--set", "train.method=lora", "--set", 'quantize.types=["Q4_1"]')
+    assert result.exit_code == 0, result.output
+    told = result.output.index("of a training that changes the weights by 2%")
+    assert result.output.index("LlamaForCausalLM") < told < result.output.index("\nadapter ")
 
 
 def test_a_base_that_cannot_be_imported_is_refused_before_anything_is_made(config: Path) -> None:
