@@ -23,7 +23,7 @@ help: ## show this list
 	@echo "  CONFIG=FILE     the run (default: $(CONFIG))"
 	@echo "  PYTHON=PROGRAM  the Python that .venv is made with (default: $(PYTHON))"
 	@echo "  TESTARGS=ARGS   passed to pytest, such as TESTARGS='-k merge'"
-	@echo "  GEMMA=1         test on Gemma 3 270M too, as in: make test GEMMA=1 (253 MB, fetched once)"
+	@echo "  GEMMA=1         take Gemma 3 270M too, in test and false-alarms (253 MB, fetched once)"
 	@echo "  CMAKE_ARGS=ARGS how llama.cpp is compiled in the setup, such as CMAKE_ARGS=-DGGML_CUDA=on for a GPU"
 
 setup: $(READY) ## check this machine and install everything into .venv
@@ -59,8 +59,9 @@ test-oracle: $(READY) ## hold every family, option and vocabulary to llama.cpp's
 	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -P -m pytest -q tests/convert/test_families.py tests/convert/test_oracle.py \
 		tests/convert/test_vocabularies.py tests/convert/test_quantized.py $(TESTARGS)
 
-false-alarms: $(READY) ## hold correct exports of every family, option and type to their references, as a table
-	EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -P -m pytest -q -s tests/parity/test_false_alarms.py $(TESTARGS)
+false-alarms: $(READY) ## hold correct exports of every family, and of real models, to their references, as tables
+	$(if $(GEMMA),EDGEFT_GEMMA=$(GEMMA)) EDGEFT_WHOLE_MATRIX=1 $(BIN)/python -P -m pytest -q -s \
+		tests/parity/test_false_alarms.py tests/parity/test_real_exports.py $(TESTARGS)
 
 fault-table: $(READY) ## write docs/faults.md: every fault, the rung that finds it and what is said of it
 	EDGEFT_FAULT_TABLE=1 $(BIN)/python -P -m pytest -q tests/parity/test_fault_matrix.py $(TESTARGS)
