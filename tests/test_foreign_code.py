@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from oracle import converter_folder
 from tiny_run import make_run, write_records
 
 import edgeft
 from edgeft.artifacts import GgufFile
+from edgeft.cli import main
 
 PACKAGE = Path(edgeft.__file__).parent
 HEAVY = (
@@ -149,35 +151,37 @@ def own_code(folder: Path, where: str) -> Path:
 
 
 @pytest.mark.parametrize("where", ["config.json", "tokenizer_config.json"])
-def test_code_that_comes_with_a_model_is_refused_and_not_asked_for(where: str, tmp_path: Path, script: Path) -> None:
+def test_code_that_comes_with_a_model_is_refused_and_not_asked_for(where: str, tmp_path: Path) -> None:
     config = make_run(tmp_path, 40)
     ran = own_code(tmp_path / "base", where)
+    data, model = str(tmp_path / "train.jsonl"), str(tmp_path / "base")
     commands = [
-        "data preview train.jsonl --model base",
-        "parity record base --data train.jsonl --out reference.npz",
-        f"run train -c {config.name}",
+        ["data", "preview", data, "--model", model],
+        ["parity", "record", model, "--data", data, "--out", str(tmp_path / "reference.npz")],
+        ["run", "train", "-c", str(config)],
     ]
     for words in commands:
-        done = call([sys.executable, str(script), *words.split()], tmp_path, "y\n" * 100)
+        done = CliRunner().invoke(main, words, input="y\n" * 100, catch_exceptions=False)
         assert not ran.exists(), words
-        said = " ".join((done.stdout + done.stderr).split())
-        assert done.returncode == 1 and "Traceback" not in said, f"{words}: {said}"
+        said = " ".join(done.output.split())
+        assert done.exit_code == 1, f"{words}: {said}"
         assert "[y/N]" not in said
-        if words.startswith("run") and "OwnForCausalLM'] cannot be converted" in said:
+        if words[0] == "run" and "OwnForCausalLM'] cannot be converted" in said:
             continue  # a run asks first whether its model can be converted
         assert "edgeft runs no code that comes with a model" in said, f"{words}: {said}"
         assert "modeling_own.Own" in said and where in said, f"{words}: {said}"
 
 
-def test_a_model_that_transformers_knows_needs_no_code_of_its_own(tmp_path: Path, script: Path) -> None:
+def test_a_model_that_transformers_knows_needs_no_code_of_its_own(tmp_path: Path) -> None:
     make_run(tmp_path, 40)
     ran = own_code(tmp_path / "base", "config.json")
     path = tmp_path / "base" / "config.json"
     known = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
     path.write_text(json.dumps(json.loads(path.read_text()) | known))
-    words = "parity record base --data train.jsonl --records 2 --positions 64 --out reference.npz"
-    done = call([sys.executable, str(script), *words.split()], tmp_path, "y\n" * 100)
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = ["parity", "record", str(tmp_path / "base"), "--data", str(tmp_path / "train.jsonl"), "--records", "2"]
+    words += ["--positions", "64", "--out", str(tmp_path / "reference.npz")]
+    done = CliRunner().invoke(main, words, input="y\n" * 100, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
     assert not ran.exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -117,6 +118,16 @@ def room(module: str) -> str:
 def test_every_module_has_a_level_and_every_level_a_module() -> None:
     assert {room(module) for module in MODULES} - {""} == LEVELS.keys()
     assert list(imported(MODULES["edgeft"])) == []
+
+
+def test_the_table_of_rooms_has_each_at_its_level() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ", 2) for line in page.splitlines() if line.startswith("| `")]
+    listed = [
+        (name, level) for names, level, *_ in rows if level.isdigit() for name in re.findall(r"`([\w/.]+)`", names)
+    ]
+    rooms = {name: f"{name}/" if (PACKAGE / name).is_dir() else f"{name}.py" for name in LEVELS}
+    assert sorted(listed) == sorted((rooms[name], str(level)) for name, level in LEVELS.items())
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"edgeft"}))

@@ -50,20 +50,28 @@ def load_auto(auto: Any, folder: Path, **options: Any) -> Any:
     """Returns what one of transformers' Auto classes loads from a model folder, with transformers' own code.
 
     Code that lies in the folder is never run, and transformers does not ask whether to. Raises EdgeftError where
-    nothing can be loaded without it.
+    nothing can be loaded without it, and for every part of a model whose configuration only its own code can read:
+    transformers would load the tokenizer alone of such a model.
     """
+    config_json = require_object(folder / "config.json")
+    if config_json.get("auto_map") and str(config_json.get("model_type")) not in CONFIG_MAPPING:
+        raise _needs_own_code(folder)
     try:
         return auto.from_pretrained(folder, trust_remote_code=False, **options)
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        file, named = _own_code(folder)
-        what = f"auto_map names code of the model's own ({named}), without which transformers cannot load it"
-        remedy = (
-            "edgeft runs no code that comes with a model: take a model that transformers knows itself, or a newer "
-            f"transformers than {transformers.__version__}, if that knows it"
-        )
-        raise EdgeftError(what, str(file), remedy) from error
+        raise _needs_own_code(folder) from error
+
+
+def _needs_own_code(folder: Path) -> EdgeftError:
+    file, named = _own_code(folder)
+    what = f"auto_map names code of the model's own ({named}), without which transformers cannot load it"
+    remedy = (
+        "edgeft runs no code that comes with a model: take a model that transformers knows itself, or a newer "
+        f"transformers than {transformers.__version__}, if that knows it"
+    )
+    return EdgeftError(what, str(file), remedy)
 
 
 def _own_code(folder: Path) -> tuple[Path, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,15 @@ _CONFIDENCE_Z = 1.959964
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over positions with its 95% confidence interval; positions of one record count as depending on another."""
+    """A mean over positions with its 95% confidence interval; positions of one record count as depending on another.
+
+    `greatest` is the most that such a mean can be: an interval of few records may reach beyond it.
+    """
 
     mean: float
     low: float
     high: float
+    greatest: float = math.inf
 
     @property
     def size(self) -> Estimate:
@@ -36,7 +40,7 @@ class Estimate:
 
         NaN, which compares false with everything, fails.
         """
-        if self.high <= limit:
+        if min(self.high, self.greatest) <= limit:
             return "pass"
         return "undecided" if self.low <= limit else "fail"
 
@@ -158,7 +162,7 @@ class Positions:
     @property
     def other_top_estimate(self) -> Estimate:
         """Share of positions whose likeliest token is another."""
-        return estimate(self.other_top, self.record)
+        return replace(estimate(self.other_top, self.record), greatest=1.0)
 
     @property
     def nll_change(self) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -139,3 +140,13 @@ def test_verdicts() -> None:
     assert Estimate(0.05, 0.04, 0.06).verdict(0.1) == "pass"
     assert Estimate(0.1, 0.09, 0.12).verdict(0.1) == "undecided"
     assert Estimate(0.2, 0.15, 0.25).verdict(0.1) == "fail"
+    assert Estimate(math.nan, math.nan, math.nan, greatest=1.0).verdict(1.0) == "fail"  # a figure that is no number
+
+
+def test_a_share_is_within_a_limit_that_it_cannot_exceed() -> None:
+    """Two records, every top token another in one of them: the interval of the share reaches far beyond 1."""
+    record, none = np.repeat([0, 1], 8), np.zeros(16)
+    tops = np.where(record == 0, 7, 5)
+    share = Positions(record, np.full(16, 5), tops, none, none, none, none, none, none).other_top_estimate
+    assert share.mean == 0.5 and share.low < 0 and share.high > 1
+    assert share.verdict(1.0) == "pass" and share.verdict(0.99) == "undecided"
