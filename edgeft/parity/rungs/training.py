@@ -175,8 +175,8 @@ class TrainingShares:
         types = ", ".join(sorted({one.compared.info.type.name for one in lost}))
         what = (
             f"rounding took much of the training: {figures['adapter_share']:.0%} of it is in the file "
-            f"({figures['adapter_share_low']:.0%} to {figures['adapter_share_high']:.0%}); rounding to {types} leads the "
-            f"base's weights back to where they were in {len(lost)} of {len(members)} trained tensors"
+            f"({figures['adapter_share_low']:.0%} to {figures['adapter_share_high']:.0%}); rounding to {types} leads "
+            f"the base's weights back to where they were in {len(lost)} of {len(members)} trained tensors"
         )
         remedy = "choose a larger type, as Q8_0, or one of another grid, as Q4_0 in place of Q4_K_M"
         yield Failure("weights", what, listed([one.compared.names for one in lost]), remedy)
